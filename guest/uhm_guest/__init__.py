@@ -1,0 +1,1 @@
+"""What runs inside a machine, and how it is packed."""

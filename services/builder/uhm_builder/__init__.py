@@ -1,0 +1,1 @@
+"""Makes images out of container images and Dockerfiles."""

@@ -1,0 +1,1 @@
+"""What every service needs: bootstrap, settings, errors, identity, events, artifacts."""

@@ -1,0 +1,1 @@
+"""The front door: gRPC forwarding and a REST mapping made from descriptors."""
