@@ -1,7 +1,7 @@
 """Generates `protos/gen`: Python messages, gRPC stubs, type stubs and the descriptor set of the API.
 
-`buf` finds google/api/*.proto in `build/googleapis`, copied there from the googleapis-common-protos package, so that neither
-a schema registry nor a vendored copy is needed.
+`buf` finds google/api/*.proto in `build/googleapis`, copied there from the googleapis-common-protos package, so that
+neither a schema registry nor a vendored copy is needed.
 """
 
 import shutil
@@ -33,7 +33,7 @@ def generate() -> int:
     (package / "py.typed").touch()
     sources = sorted(str(path) for path in (PROTOS / "uhmalguhm").rglob("*.proto"))
     plugins = Path(sys.executable).parent
-    return protoc.main(
+    code: int = protoc.main(
         [
             "protoc",
             f"--plugin=protoc-gen-mypy={plugins / 'protoc-gen-mypy'}",
@@ -51,6 +51,7 @@ def generate() -> int:
             *sources,
         ]
     )
+    return code
 
 
 if __name__ == "__main__":

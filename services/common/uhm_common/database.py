@@ -1,0 +1,98 @@
+"""Databases: SQLite on one machine, PostgreSQL beyond; short transactions; migrations at start."""
+
+from __future__ import annotations
+
+import zlib
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from sqlalchemy import Connection, MetaData
+
+__all__ = ["Database"]
+
+SQLITE_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=15000")
+
+
+class Database:
+    """Sessions on one database.
+
+    With SQLite a transaction that writes takes the write lock at its beginning (BEGIN IMMEDIATE): one that read first
+    and then wanted to write would fail instead of waiting.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engine = create_async_engine(url)
+        self._sqlite = self._engine.dialect.name == "sqlite"
+        if self._sqlite:
+            _tune_sqlite(self._engine)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncSession]:
+        """A session for reading."""
+        async with AsyncSession(self._engine, expire_on_commit=False) as session:
+            yield session
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncSession]:
+        """A session in one transaction, committed at the end, rolled back on an exception."""
+        async with self._writing() as connection, AsyncSession(connection, expire_on_commit=False) as session:
+            yield session
+            await session.flush()
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[AsyncConnection]:
+        async with self._engine.connect() as connection:
+            await connection.execution_options(uhm_writes=True)
+            async with connection.begin():
+                yield connection
+
+    async def migrate(self, *, migrations: Path, metadata: MetaData, version_table: str) -> None:
+        """Brings the schema up to date. Several processes may do so at once: one does it, the others find it done."""
+        async with self._writing() as connection:
+            if not self._sqlite:
+                lock = text("SELECT pg_advisory_xact_lock(:key)")
+                await connection.execute(lock, {"key": zlib.crc32(version_table.encode())})
+            await connection.run_sync(_upgrade, migrations, metadata, version_table)
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self._engine.dispose()
+
+
+def _upgrade(connection: Connection, migrations: Path, metadata: MetaData, version_table: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(migrations))
+    config.set_main_option("path_separator", "os")
+    script = ScriptDirectory.from_config(config)
+
+    def revisions(current: Any, _context: Any) -> Any:
+        return script._upgrade_revs("head", current)  # noqa: SLF001 - what alembic's own `upgrade` command calls
+
+    with EnvironmentContext(config, script, fn=revisions) as environment:
+        environment.configure(connection=connection, target_metadata=metadata, version_table=version_table)
+        environment.run_migrations()
+
+
+def _tune_sqlite(engine: AsyncEngine) -> None:
+    @event.listens_for(engine.sync_engine, "connect")
+    def connected(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # transactions are begun below, not by the driver
+        cursor = connection.cursor()
+        for pragma in SQLITE_PRAGMAS:
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begun(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("uhm_writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

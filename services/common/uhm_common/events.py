@@ -1,0 +1,162 @@
+"""Events over NATS: one place that knows the streams, connects, and keeps trying while the server is down.
+
+| stream | subjects | kind |
+|---|---|---|
+| UHM_BUILDS | `uhm.builds.requested` | work queue: each build is taken by one worker |
+| UHM_IMAGES | `uhm.images.ready` | kept for a day: whoever wants to know |
+
+Beside them, without a stream, so that nothing is kept: `uhm.builds.<id>.progress` and `uhm.builds.<id>.cancel`.
+The database is the truth; an event only says that it is worth a look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import nats
+from nats.errors import Error as NatsError
+from nats.js.api import RetentionPolicy, StorageType, StreamConfig
+from nats.js.errors import APIError
+
+from uhm_common.errors import Unavailable
+from uhm_common.logs import get_logger
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+    from nats.js import JetStreamContext
+
+__all__ = ["BUILDS_REQUESTED", "BUILDS_STREAM", "IMAGES_READY", "EventBus", "cancel_subject", "progress_subject"]
+
+log = get_logger()
+
+BUILDS_STREAM = "UHM_BUILDS"
+BUILDS_REQUESTED = "uhm.builds.requested"
+IMAGES_STREAM = "UHM_IMAGES"
+IMAGES_READY = "uhm.images.ready"
+RETRY_SECONDS = 0.5
+DAY_SECONDS = 24 * 3600
+
+STREAMS = (
+    StreamConfig(
+        name=BUILDS_STREAM,
+        subjects=[BUILDS_REQUESTED],
+        retention=RetentionPolicy.WORK_QUEUE,
+        storage=StorageType.FILE,
+        duplicate_window=120,
+    ),
+    StreamConfig(name=IMAGES_STREAM, subjects=[IMAGES_READY], storage=StorageType.FILE, max_age=DAY_SECONDS),
+)
+
+
+def progress_subject(build_id: str) -> str:
+    """Where the progress of a build goes by."""
+    return f"uhm.builds.{build_id}.progress"
+
+
+def cancel_subject(build_id: str) -> str:
+    """Where the wish to cancel a build goes by."""
+    return f"uhm.builds.{build_id}.cancel"
+
+
+class EventBus:
+    """A connection to NATS that is there when NATS is. `run` keeps it; everything else raises Unavailable meanwhile."""
+
+    def __init__(self, url: str, *, name: str) -> None:
+        self._url = url
+        self._name = name
+        self._client: Client | None = None
+        self._connected = asyncio.Event()
+
+    async def run(self) -> None:
+        """Connects, provisions the streams, and stays connected until cancelled."""
+        try:
+            while True:
+                try:
+                    await self._connect()
+                    break
+                except (OSError, NatsError, APIError, TimeoutError) as error:
+                    log.warning("events.unreachable", error=repr(error))
+                    await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.Event().wait()
+        finally:
+            await self.close()
+
+    async def _connect(self) -> None:
+        client = await nats.connect(
+            self._url,
+            name=self._name,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=RETRY_SECONDS,
+            error_cb=_ignore_error,
+            disconnected_cb=self._disconnected,
+            reconnected_cb=self._reconnected,
+            pending_size=0,
+        )
+        try:
+            stream = client.jetstream()
+            for config in STREAMS:
+                try:
+                    await stream.add_stream(config)
+                except APIError:
+                    await stream.update_stream(config)
+        except BaseException:
+            await client.close()
+            raise
+        self._client = client
+        self._connected.set()
+        log.info("events.connected")
+
+    async def _disconnected(self) -> None:
+        self._connected.clear()
+        log.warning("events.disconnected")
+
+    async def _reconnected(self) -> None:
+        self._connected.set()
+        log.info("events.reconnected")
+
+    async def wait_connected(self) -> None:
+        """Waits until NATS is there."""
+        await self._connected.wait()
+
+    @property
+    def client(self) -> Client:
+        """The connected client. Raises Unavailable."""
+        if self._client is None or not self._connected.is_set():
+            raise Unavailable("NATS does not answer.", hint="Try again.")
+        return self._client
+
+    @property
+    def stream(self) -> JetStreamContext:
+        """JetStream of the connected client. Raises Unavailable."""
+        return self.client.jetstream()
+
+    async def publish_durably(self, subject: str, payload: dict[str, Any], *, message_id: str) -> None:
+        """Publishes to a stream and waits until it is stored; the same id is stored once. Raises Unavailable."""
+        try:
+            await self.stream.publish(subject, encode(payload), headers={"Nats-Msg-Id": message_id}, timeout=5)
+        except (NatsError, APIError, TimeoutError, OSError) as error:
+            raise Unavailable("NATS did not store the event.", hint="Try again.", subject=subject) from error
+
+    async def publish(self, subject: str, payload: dict[str, Any]) -> None:
+        """Publishes to whoever listens now; nobody is a possible number, and so is NATS being down."""
+        try:
+            await self.client.publish(subject, encode(payload))
+        except (NatsError, Unavailable, OSError):
+            log.debug("events.dropped", subject=subject)
+
+    async def close(self) -> None:
+        """Ends the connection."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+
+def encode(payload: dict[str, Any]) -> bytes:
+    """An event's payload on the wire: JSON."""
+    return json.dumps(payload, separators=(",", ":")).encode()
+
+
+async def _ignore_error(_error: Exception) -> None:
+    """nats-py tells every failed attempt to reconnect here; `_disconnected` has said it once already."""
