@@ -1,0 +1,56 @@
+#include "control.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "event.h"
+
+enum { MESSAGE_MAX_BYTES = 1024 * 1024, HEADER_MAX_BYTES = 64 };
+
+static char buffer[MESSAGE_MAX_BYTES + HEADER_MAX_BYTES + 1];
+static size_t filled;
+static size_t taken;     /* bytes of the message handed out last; dropped by the next call */
+static char overwritten; /* the byte under that message's closing NUL: the first of the next header */
+
+void control_read(int port)
+{
+    for (ssize_t got; filled < sizeof buffer - 1; filled += (size_t)got) {
+        got = read(port, buffer + filled, sizeof buffer - 1 - filled);
+        if (got <= 0) /* nothing more now, or no host is connected */
+            return;
+    }
+}
+
+static void drop_taken(void)
+{
+    if (!taken)
+        return;
+    buffer[taken] = overwritten;
+    memmove(buffer, buffer + taken, filled - taken);
+    filled -= taken;
+    taken = 0;
+}
+
+int control_next(struct message *message)
+{
+    drop_taken();
+    char *newline = memchr(buffer, '\n', filled);
+    if (!newline) {
+        if (filled >= HEADER_MAX_BYTES)
+            die("control message: no header in the first %zu bytes", filled);
+        return 0;
+    }
+    size_t header = (size_t)(newline - buffer) + 1;
+    *newline = '\0';
+    if (sscanf(buffer, "%15s %zu", message->verb, &message->length) != 2 || message->length > MESSAGE_MAX_BYTES)
+        die("control message: bad header \"%.40s\"", buffer);
+    *newline = '\n';
+    if (filled < header + message->length)
+        return 0;
+    message->payload = buffer + header;
+    taken = header + message->length;
+    overwritten = buffer[taken];
+    buffer[taken] = '\0';
+    return 1;
+}

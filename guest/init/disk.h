@@ -1,0 +1,26 @@
+/* The machine's disk: which block device it is and what its partitions hold. */
+#ifndef UHM_DISK_H
+#define UHM_DISK_H
+
+#include <stddef.h>
+
+enum { LAYERS_MAX = 250 }; /* GPT entries, less the other partitions */
+
+struct disk {
+    char name[32]; /* kernel name, such as "vda" */
+    int base;      /* partition numbers */
+    int state;
+    int layer_count;
+    int layers[LAYERS_MAX]; /* ascending: the bottom layer first */
+};
+
+/* Finds the disk that has the partitions uhm-base and uhm-state. Waits up to two seconds for it; fatal after that. */
+void disk_find(struct disk *disk);
+
+/* Writes the device path of a partition, such as "/dev/vda3". */
+void disk_partition_path(const struct disk *disk, int number, char *path, size_t size);
+
+/* Has the kernel read the partition tables of all disks again. */
+void disk_rescan(void);
+
+#endif

@@ -1,0 +1,127 @@
+/* The guest's init: brings the machine up, runs one workload in the merged root, and ends the machine with it.
+ *
+ * The sequence, with the events that mark it (docs/guest.md):
+ *
+ *     init       modules, ports, network
+ *     mounted    the merged root is there
+ *     waiting    for the host's `run`
+ *     started    the workload was executed; see supervise.c for what happens while it runs
+ *     exit       unmounted; power off
+ *
+ * With `uhm.template` on the kernel command line the machine waits before it mounts: it is a snapshot that is taken
+ * once and then restored over other disks, so what it knows of its disk when `run` arrives is out of date.
+ * Init makes one process, the workload; under emulation each fork and exec costs more than all of init's own work. */
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "control.h"
+#include "event.h"
+#include "io.h"
+#include "listen.h"
+#include "machine.h"
+#include "modules.h"
+#include "net.h"
+#include "output.h"
+#include "ports.h"
+#include "power.h"
+#include "root.h"
+#include "run.h"
+#include "supervise.h"
+#include "workload.h"
+
+static void mount_kernel_views(void)
+{
+    mkdir("/proc", 0755);
+    mkdir("/sys", 0755);
+    mkdir("/dev", 0755);
+    if (mount("proc", "/proc", "proc", 0, NULL) < 0 || mount("sysfs", "/sys", "sysfs", 0, NULL) < 0 ||
+        mount("devtmpfs", "/dev", "devtmpfs", 0, NULL) < 0)
+        die("mounting /proc, /sys and /dev: %m");
+}
+
+static int is_template(void)
+{
+    char command_line[4096];
+    return read_text("/proc/cmdline", command_line, sizeof command_line) > 0 && strstr(command_line, "uhm.template");
+}
+
+static void mount_root(void)
+{
+    root_mount();
+    event_plain("mounted");
+}
+
+/* Blocks until something arrives on the control port. Edges, for the reason given in supervise.c. */
+static void wait_for_message(int control, struct message *message)
+{
+    int poller = epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event wanted = {.events = EPOLLIN | EPOLLET};
+    if (poller < 0 || epoll_ctl(poller, EPOLL_CTL_ADD, control, &wanted) < 0)
+        die("waiting on uhm.control: %m");
+    while (!control_next(message)) {
+        epoll_wait(poller, &wanted, 1, -1);
+        control_read(control);
+    }
+    close(poller);
+}
+
+static void wait_for_run(struct run *run, int control)
+{
+    struct message message;
+    if (control < 0)
+        die("there is no port uhm.control, so nothing says what to run");
+    event_plain("waiting");
+    do {
+        wait_for_message(control, &message);
+        if (strcmp(message.verb, "stop") == 0)
+            power_off();
+    } while (strcmp(message.verb, "run") != 0);
+    static char payload[1024 * 1024 + 1]; /* as large as a message may be; outlives it */
+    memcpy(payload, message.payload, message.length);
+    const char *wrong = run_parse(run, payload, message.length);
+    if (wrong)
+        die("run message: %s", wrong);
+}
+
+static int run_workload(struct run *run, int control)
+{
+    struct workload workload;
+    char wrong[512];
+    supervise_prepare();
+    int code = workload_start(&workload, run, wrong, sizeof wrong);
+    if (code) {
+        event("error", "%s", wrong);
+        return code;
+    }
+    event("started", "%d", workload.pid);
+    listen_watch(run);
+    return supervise(&workload, control);
+}
+
+int main(void)
+{
+    static struct run run;
+    event_plain("init");
+    mount_kernel_views();
+    modules_load();
+    struct ports ports = ports_open();
+    events_attach(ports.events, ports.control);
+    output_attach(ports.output);
+    net_up();
+    int template = is_template();
+    if (!template)
+        mount_root();
+    wait_for_run(&run, ports.control);
+    machine_set_up(&run);
+    if (template) {
+        root_rescan();
+        mount_root();
+    }
+    int code = run_workload(&run, ports.control);
+    root_unmount();
+    event("exit", "%d", code);
+    power_off();
+}

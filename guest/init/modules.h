@@ -1,0 +1,9 @@
+/* Kernel modules. */
+#ifndef UHM_MODULES_H
+#define UHM_MODULES_H
+
+/* Loads the modules that /modules.list names, one path a line, in its order. No list: the kernel has all built in.
+ * A module that does not load is logged, not fatal: what misses it will say so better. */
+void modules_load(void);
+
+#endif

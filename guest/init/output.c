@@ -1,0 +1,77 @@
+#include "output.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "event.h"
+#include "io.h"
+
+struct frame_header {
+    uint8_t stream;
+    uint8_t zero[3];
+    uint32_t length;     /* big endian */
+    uint32_t time_ns[2]; /* big endian, the high half first */
+};
+
+enum { FRAME_MAX_BYTES = 32 * 1024 }; /* what a virtio port takes in one write */
+
+static int output_port = -1;
+static int framed;
+static char frame[FRAME_MAX_BYTES];
+
+void output_attach(int port)
+{
+    framed = port >= 0;
+    output_port = framed ? port : open("/dev/console", O_WRONLY | O_CLOEXEC | O_NOCTTY);
+}
+
+/* Sends the `length` bytes that lie in `frame` behind the place of the header. */
+static void send_frame(int stream, size_t length)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    uint64_t time_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    struct frame_header header = {
+        .stream = (uint8_t)stream,
+        .length = htonl((uint32_t)length),
+        .time_ns = {htonl((uint32_t)(time_ns >> 32)), htonl((uint32_t)time_ns)},
+    };
+    memcpy(frame, &header, sizeof header);
+    size_t skipped = framed ? 0 : sizeof header;
+    if (write_all(output_port, frame + skipped, sizeof header - skipped + length) < 0)
+        log_line("output: %m");
+}
+
+static void note_first_output(void)
+{
+    static int noted;
+    if (!noted)
+        event_plain("first_output");
+    noted = 1;
+}
+
+enum relayed output_relay(int pipe, int stream)
+{
+    ssize_t got = read(pipe, frame + sizeof(struct frame_header), sizeof frame - sizeof(struct frame_header));
+    if (got < 0)
+        return errno == EAGAIN ? RELAYED_NOTHING : RELAYED_END;
+    if (got == 0)
+        return RELAYED_END;
+    note_first_output();
+    send_frame(stream, (size_t)got);
+    return RELAYED_FRAME;
+}
+
+void output_text(int stream, const char *text)
+{
+    size_t length = strlen(text);
+    if (length > sizeof frame - sizeof(struct frame_header))
+        length = sizeof frame - sizeof(struct frame_header);
+    memcpy(frame + sizeof(struct frame_header), text, length);
+    send_frame(stream, length);
+}

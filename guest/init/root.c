@@ -1,0 +1,71 @@
+#include "root.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "disk.h"
+#include "event.h"
+
+/* Short, because overlayfs's options must fit in one page, whatever the number of layers. */
+#define BASE_PATH "/base"
+#define STATE_PATH "/state"
+
+static struct disk disk;
+static int root_is_mounted;
+
+static void mount_partition(int number, const char *path, const char *type, unsigned long flags, const char *options)
+{
+    char device[64];
+    disk_partition_path(&disk, number, device, sizeof device);
+    mkdir(path, 0755);
+    if (mount(device, path, type, flags, options) < 0)
+        die("mounting %s (%s) at %s: %m", device, type, path);
+}
+
+static void mount_layers(char *options, size_t size)
+{
+    size_t used = (size_t)snprintf(options, size, "lowerdir=");
+    for (int i = disk.layer_count - 1; i >= 0; i--) { /* overlayfs wants the top one first */
+        char path[16];
+        snprintf(path, sizeof path, "/%d", i + 1);
+        mount_partition(disk.layers[i], path, "erofs", MS_RDONLY, NULL);
+        used += (size_t)snprintf(options + used, size - used, "%s:", path);
+    }
+    snprintf(options + used, size - used, BASE_PATH ",upperdir=" STATE_PATH "/upper,workdir=" STATE_PATH "/work");
+}
+
+void root_mount(void)
+{
+    static char options[4096];
+    disk_find(&disk);
+    mount_partition(disk.base, BASE_PATH, "erofs", MS_RDONLY, NULL);
+    mount_partition(disk.state, STATE_PATH, "ext4", MS_NOATIME, "noinit_itable");
+    if ((mkdir(STATE_PATH "/upper", 0755) < 0 || mkdir(STATE_PATH "/work", 0755) < 0) && errno != EEXIST)
+        die("preparing the state partition: %m");
+    mount_layers(options, sizeof options);
+    mkdir(ROOT_PATH, 0755);
+    if (mount("overlay", ROOT_PATH, "overlay", 0, options) < 0)
+        die("mounting the merged root (%s): %m", options);
+    root_is_mounted = 1;
+}
+
+void root_rescan(void)
+{
+    disk_rescan();
+}
+
+void root_unmount(void)
+{
+    if (!root_is_mounted)
+        return;
+    root_is_mounted = 0;
+    /* The workload's mount namespace is gone, so nothing else holds these two. */
+    if (umount2(ROOT_PATH, 0) < 0 || umount2(STATE_PATH, 0) < 0)
+        log_line("unmounting the root: %m");
+}

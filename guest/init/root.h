@@ -1,0 +1,17 @@
+/* The merged root: the disk's layers, the base and the state, put together with overlayfs (docs/guest.md, "The disk"). */
+#ifndef UHM_ROOT_H
+#define UHM_ROOT_H
+
+/* Where the merged root is mounted in init's own mount namespace. */
+#define ROOT_PATH "/root"
+
+/* Finds the disk's partitions and mounts the merged root at ROOT_PATH. Any failure is fatal. */
+void root_mount(void);
+
+/* Has the kernel read the partition table again, as after the disk was swapped under a restored machine. */
+void root_rescan(void);
+
+/* Takes the mounts apart, which writes the state back to the disk. Harmless when nothing is mounted. */
+void root_unmount(void);
+
+#endif

@@ -1,0 +1,14 @@
+/* Init's main loop while the workload runs. */
+#ifndef UHM_SUPERVISE_H
+#define UHM_SUPERVISE_H
+
+#include "workload.h"
+
+/* Blocks the signals that the loop wants to read. Call before the workload is started, so that none is lost. */
+void supervise_prepare(void);
+
+/* Relays output, watches ports, obeys the host and reaps processes until the workload ends. Returns its exit code:
+ * 128 + the signal's number where one killed it. */
+int supervise(const struct workload *workload, int control);
+
+#endif

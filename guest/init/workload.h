@@ -1,0 +1,21 @@
+/* The workload: the image's process, PID 1 of its own PID and mount namespaces. */
+#ifndef UHM_WORKLOAD_H
+#define UHM_WORKLOAD_H
+
+#include <sys/types.h>
+
+#include "run.h"
+
+struct workload {
+    pid_t pid; /* as init sees it */
+    int out;   /* read ends of its output pipes, non-blocking */
+    int err;
+};
+
+/* Exit codes for a command that could not be started, as shells and docker have them. */
+enum { EXIT_CANNOT_START = 125, EXIT_CANNOT_EXECUTE = 126, EXIT_NOT_FOUND = 127 };
+
+/* Starts the workload. Returns 0 once it was executed; else one of the codes above, with the reason in `wrong`. */
+int workload_start(struct workload *workload, struct run *run, char *wrong, size_t wrong_size);
+
+#endif

@@ -1,0 +1,150 @@
+"""The one door to libguestfs: a small virtual machine (its appliance) in which file systems are made and changed.
+
+File systems of users are untrusted; only the appliance's kernel ever mounts them. The bindings block and a hung
+appliance cannot be interrupted, so a child process of its own process group holds the handle: when its time is up the
+whole group is killed, QEMU with it, and when this process dies the child sees its socket close and ends too.
+
+    ApplianceMissing   libguestfs or its Python bindings are not installed
+    ApplianceFailed    launching it or a call in it failed
+     └─ ApplianceTimeout   it took too long and was killed
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any
+
+from uhm_common.errors import InternalError, Unavailable
+from uhm_common.process import child_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+__all__ = ["Appliance", "ApplianceFailed", "ApplianceMissing", "ApplianceTimeout", "Drive", "open_appliance"]
+
+DEFAULT_SECONDS = 180.0
+DEFAULT_MEMORY_MIB = 512
+_END_SECONDS = 10.0
+
+
+class ApplianceMissing(Unavailable):
+    """libguestfs or its Python bindings are not installed."""
+
+
+class ApplianceFailed(InternalError):
+    """Launching the appliance or a call in it failed."""
+
+
+class ApplianceTimeout(ApplianceFailed):
+    """The appliance took too long and was killed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drive:
+    """A disk image to attach; the first is /dev/sda inside."""
+
+    path: Path
+    format: str = "raw"
+    readonly: bool = False
+
+
+@dataclass(slots=True)
+class Appliance:
+    """A launched appliance. All calls share one deadline."""
+
+    _connection: socket.socket
+    _lines: IO[str]
+    _deadline: float
+    _limit: float = field(repr=False)
+
+    def call(self, name: str, *args: object, **kwargs: object) -> Any:  # noqa: ANN401 - as the bindings
+        """Make one guestfs call (guestfs(3)), named as in the Python bindings.
+
+        Raises ApplianceFailed with guestfs's message, ApplianceTimeout when the appliance's time is up.
+        """
+        return self._exchange({"call": name, "args": args, "kwargs": kwargs}, what=name)
+
+    def _exchange(self, request: dict[str, object], *, what: str) -> Any:  # noqa: ANN401
+        try:
+            self._connection.settimeout(max(self._deadline - time.monotonic(), 0.001))
+            self._lines.write(json.dumps(request) + "\n")
+            self._lines.flush()
+            line = self._lines.readline()
+        except TimeoutError:
+            raise ApplianceTimeout(f"libguestfs: {what} was not done after {self._limit:g} s in all.") from None
+        except OSError as error:
+            raise ApplianceFailed(f"libguestfs: its process ended during {what}: {error}.") from error
+        if not line:
+            raise ApplianceFailed(f"libguestfs: its process ended during {what}.")
+        reply = json.loads(line, object_hook=_decode)
+        if "missing" in reply:
+            raise ApplianceMissing(
+                f"libguestfs cannot be used: {reply['missing']}.", hint="`make setup` installs python3-guestfs."
+            )
+        if "error" in reply:
+            raise ApplianceFailed(f"libguestfs: {what}: {reply['error']}")
+        return reply["result"]
+
+
+def _decode(value: dict[str, Any]) -> object:
+    return base64.b64decode(value["base64"]) if value.keys() == {"base64"} else value
+
+
+@contextmanager
+def open_appliance(
+    drives: Sequence[Drive],
+    *,
+    kvm: bool,
+    seconds: float = DEFAULT_SECONDS,
+    memory_mib: int = DEFAULT_MEMORY_MIB,
+) -> Iterator[Appliance]:
+    """Launch an appliance with these drives; at the end, shut it down, which writes back what it changed.
+
+    `kvm` is whether KVM really runs guests on this host: where /dev/kvm only exists, a launch with it fails or hangs.
+    `seconds` bounds everything between launch and end. It blocks: use a thread from a coroutine.
+    """
+    ours, theirs = socket.socketpair()
+    with ours, theirs, _child(theirs) as process:
+        theirs.close()
+        with ours.makefile("rw") as lines:
+            appliance = Appliance(ours, lines, time.monotonic() + seconds, seconds)
+            settings = {
+                "kvm": kvm,
+                "memory_mib": memory_mib,
+                "drives": [
+                    {"path": str(drive.path), "format": drive.format, "readonly": drive.readonly} for drive in drives
+                ],
+            }
+            appliance._exchange(settings, what="launch")  # noqa: SLF001 - its maker
+            yield appliance
+            appliance.call("shutdown")
+        ours.shutdown(socket.SHUT_RDWR)
+        process.wait(_END_SECONDS)
+
+
+@contextmanager
+def _child(connection: socket.socket) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the process that holds the handle, in a process group that is gone at the end, whatever happened."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "uhm_builder.appliance_child", str(connection.fileno())],
+        pass_fds=[connection.fileno()],
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        env=child_environment({"PYTHONPATH": os.pathsep.join(sys.path)}),
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
