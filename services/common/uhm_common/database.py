@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import zlib
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import event, text
+from sqlalchemy import event, make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
+
+from uhm_common.errors import FailedPrecondition
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from sqlalchemy import Connection, MetaData
 
@@ -31,8 +33,11 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        self._engine = create_async_engine(url)
-        self._sqlite = self._engine.dialect.name == "sqlite"
+        """Connects when first used. Raises FailedPrecondition where a SQLite file cannot be made."""
+        self._sqlite = make_url(url).get_backend_name() == "sqlite"
+        if self._sqlite:
+            _make_private_file(make_url(url).database)
+        self._engine = create_async_engine(url, pool_pre_ping=not self._sqlite)
         if self._sqlite:
             _tune_sqlite(self._engine)
 
@@ -81,6 +86,21 @@ def _upgrade(connection: Connection, migrations: Path, metadata: MetaData, versi
     with EnvironmentContext(config, script, fn=revisions) as environment:
         environment.configure(connection=connection, target_metadata=metadata, version_table=version_table)
         environment.run_migrations()
+
+
+def _make_private_file(name: str | None) -> None:
+    """Makes SQLite's file, where there is none, so that only we read it; SQLite gives its journals the same mode."""
+    if not name or name == ":memory:":
+        return
+    path = Path(name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+    except OSError as error:
+        raise FailedPrecondition(
+            f"The database {path} cannot be written: {error.strerror}.",
+            hint="Set UHM_STATE_DIR to a directory that is yours, or UHM_DATABASE_URL.",
+        ) from error
 
 
 def _tune_sqlite(engine: AsyncEngine) -> None:

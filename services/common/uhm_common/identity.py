@@ -28,6 +28,7 @@ __all__ = [
     "KeySource",
     "TokenVerifier",
     "bearer_metadata",
+    "bearer_token",
     "current_identity",
 ]
 
