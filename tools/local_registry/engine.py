@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import docker
+from docker.errors import BuildError, DockerException
 
 from uhm_common.dockerd import PrivateDockerd, engine_answers
+from uhm_common.errors import Unavailable
+from uhm_common.process import tail
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,8 +49,15 @@ def engine(host: str | None, *, scratch: Path) -> Iterator[docker.DockerClient]:
 
 @contextmanager
 def _client(host: str) -> Iterator[docker.DockerClient]:
-    client = docker.DockerClient(base_url=host, timeout=TIMEOUT_SECONDS)
+    """A client, closed at the end. Raises Unavailable for what the engine refuses, with the end of a build's output."""
     try:
-        yield client
-    finally:
-        client.close()
+        client = docker.DockerClient(base_url=host, timeout=TIMEOUT_SECONDS)
+        try:
+            yield client
+        finally:
+            client.close()
+    except BuildError as error:
+        output = "".join(entry.get("stream", "") for entry in error.build_log if isinstance(entry, dict))
+        raise Unavailable(f"The Docker Engine at {host} could not build: {error}\n{tail(output.encode())}") from error
+    except DockerException as error:
+        raise Unavailable(f"The Docker Engine at {host} could not do it: {error}") from error

@@ -1,0 +1,3 @@
+.PHONY: setup
+setup: ## set-up
+	@tools/setup.sh

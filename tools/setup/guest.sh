@@ -1,0 +1,2 @@
+# Builds the guest's init; its Makefile knows what is up to date.
+make -C guest

@@ -1,0 +1,2 @@
+# Generates protos/gen.
+.venv/bin/python protos/generate.py
