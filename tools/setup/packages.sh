@@ -87,8 +87,8 @@ update_lists() {
 # and libguestfs boot.
 complete_ubuntu_kernel() {
     if ! grep --quiet '/erofs\.ko' /lib/modules/*/modules.dep; then
-        newest=$(ls --sort=version /lib/modules | tail -n 1)
-        install "linux-modules-extra-$newest"
+        newest=$(printf "%s\n" /lib/modules/* | sort --version-sort | tail -n 1)
+        install "linux-modules-extra-${newest##*/}"
     fi
     for kernel in /boot/vmlinuz-*; do
         [ -r "$kernel" ] || as_root chmod 644 "$kernel"
