@@ -1,0 +1,113 @@
+"""gRPC in, gRPC out: every method of the routed services is forwarded by its name, its messages as the bytes they are.
+
+Carried both ways are metadata (initial and trailing, `grpc-status-details-bin` among it), deadlines and cancellation.
+Unary calls go through unary handlers, which are cheaper and cannot be half open; all other kinds are pumped as two
+streams. What is not forwarded is UNIMPLEMENTED, which grpc says by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, cast
+
+import grpc
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+
+    from uhm_gateway.metadata import Metadata
+    from uhm_gateway.upstreams import Upstream
+
+__all__ = ["Forwarder"]
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+
+# These describe one connection, and the next one has its own.
+_OF_THE_CONNECTION = frozenset(
+    ("user-agent", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding", "te", "content-type")
+)
+
+
+class Forwarder(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in its stub only
+    """Handlers of all methods of some upstreams, made once."""
+
+    def __init__(self, upstreams: Iterable[Upstream]) -> None:
+        self._handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
+        for upstream in upstreams:
+            for method in upstream.service.methods:
+                unary = not method.client_streaming and not method.server_streaming
+                self._handlers[method.path] = (_unary if unary else _streams)(upstream, method.path)
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:
+        """The handler of a call, or None where the method is not forwarded."""
+        return self._handlers.get(handler_call_details.method)
+
+
+def _unary(upstream: Upstream, path: str) -> grpc.RpcMethodHandler[bytes, bytes]:
+    start: Callable[..., Any] = cast("Any", upstream.channel).unary_unary(path)
+
+    async def forward(request: bytes, context: Context) -> bytes:
+        call = start(request, metadata=_onward(context), timeout=context.time_remaining())
+        try:
+            response: bytes = await call
+            await _send_initial(context, call)
+            context.set_trailing_metadata(tuple(await call.trailing_metadata()))
+        except grpc.aio.AioRpcError as error:
+            await _fail(context, upstream.explained(error))
+        finally:
+            call.cancel()
+        return response
+
+    return grpc.unary_unary_rpc_method_handler(forward)
+
+
+def _streams(upstream: Upstream, path: str) -> grpc.RpcMethodHandler[bytes, bytes]:
+    start: Callable[..., Any] = cast("Any", upstream.channel).stream_stream(path)
+
+    async def forward(requests: AsyncIterator[bytes], context: Context) -> None:
+        call = start(metadata=_onward(context), timeout=context.time_remaining())
+        sending = asyncio.create_task(_send_all(requests, call))
+        try:
+            await _send_initial(context, call)
+            async for message in call:
+                await context.write(message)
+            context.set_trailing_metadata(tuple(await call.trailing_metadata()))
+        except grpc.aio.AioRpcError as error:
+            await _fail(context, upstream.explained(error))
+        finally:
+            call.cancel()
+            sending.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await sending
+
+    return grpc.stream_stream_rpc_method_handler(forward)
+
+
+async def _send_all(requests: AsyncIterator[bytes], call: Any) -> None:
+    """Pumps the client's messages upstream, no faster than it takes them, and then says that there are no more."""
+    try:
+        async for request in requests:
+            await call.write(request)
+        await call.done_writing()
+    except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        # The upstream has ended the call; how, the receiving side learns.
+        return
+
+
+async def _send_initial(context: Context, call: Any) -> None:
+    """Sends on the upstream's initial metadata, once it is there; a call that failed at once has none."""
+    metadata: Any = tuple(await call.initial_metadata())
+    if metadata or not call.done():
+        await context.send_initial_metadata(metadata)
+
+
+async def _fail(context: Context, error: grpc.aio.AioRpcError) -> None:
+    """Ends the call as the upstream ended it. Always raises."""
+    trailers: Any = tuple(error.trailing_metadata() or ())
+    await context.abort(error.code(), error.details() or "", trailers)
+
+
+def _onward(context: Context) -> Metadata:
+    metadata: Any = context.invocation_metadata() or ()
+    return tuple((key, value) for key, value in metadata if key not in _OF_THE_CONNECTION)

@@ -1,0 +1,94 @@
+"""Messages as HTTP bodies: JSON with the names of the .proto file, or the bytes of a google.api.HttpBody.
+
+Fields without presence are always printed; those with presence only where they are set. `response_body` answers one
+field instead of the message: a message field that is not set as if it were empty, another as null.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf import json_format
+
+from uhm_gateway.bind import HTTP_BODY
+from uhm_gateway.errors import ConfigurationError
+from uhm_gateway.fields import WELL_KNOWN, fields_by_any_name, is_map
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor import FieldDescriptor
+    from google.protobuf.descriptor_pool import DescriptorPool
+    from google.protobuf.message import Message
+
+    from uhm_gateway.descriptors import Binding, Method
+
+__all__ = ["JSON", "NDJSON", "Rendered", "Renderer", "to_json"]
+
+JSON = b"application/json"
+NDJSON = b"application/x-ndjson"
+BINARY = b"application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A body and its content type."""
+
+    content_type: bytes
+    body: bytes
+
+
+def to_json(value: Any) -> bytes:
+    """Compact JSON in UTF-8."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+class Renderer:
+    """Makes the bodies of one binding. Raises ConfigurationError where its rule does not fit its method."""
+
+    def __init__(self, method: Method, binding: Binding, *, pool: DescriptorPool) -> None:
+        self._pool = pool
+        self._field: FieldDescriptor | None = None
+        shown = method.output_type.DESCRIPTOR.full_name
+        if binding.response_body:
+            self._field = fields_by_any_name(method.output_type.DESCRIPTOR).get(binding.response_body)
+            if self._field is None:
+                problem = f"response_body {binding.response_body!r} is not a field of its response."
+                raise ConfigurationError(f"{method.descriptor.full_name}: {problem}")
+            one_message = self._field.message_type is not None and not self._field.is_repeated
+            shown = self._field.message_type.full_name if one_message and self._field.message_type else ""
+        self.is_raw = shown == HTTP_BODY
+
+    def render(self, message: Message) -> Rendered:
+        """The body that answers a unary call."""
+        if not self.is_raw:
+            return Rendered(JSON, to_json(self._value(message)))
+        body: Any = self._part(message)
+        content_type = body.content_type.encode("ascii", errors="ignore")
+        return Rendered(content_type or BINARY, body.data)
+
+    def render_streamed(self, message: Message) -> bytes:
+        """One message of a stream: a line of JSON, or the bytes as they are."""
+        return self.render(message).body if self.is_raw else b'{"result":' + to_json(self._value(message)) + b"}\n"
+
+    def _part(self, message: Message) -> Message:
+        part: Message = getattr(message, self._field.name) if self._field is not None else message
+        return part
+
+    def _value(self, message: Message) -> Any:
+        field = self._field
+        if field is None:
+            return self._to_dict(message)
+        if field.message_type is None or field.is_repeated or is_map(field):
+            return self._to_dict(message).get(field.name)
+        if field.message_type.full_name in WELL_KNOWN and not message.HasField(field.name):
+            return None
+        return self._to_dict(getattr(message, field.name))
+
+    def _to_dict(self, message: Message) -> Any:
+        return json_format.MessageToDict(
+            message,
+            preserving_proto_field_name=True,
+            always_print_fields_with_no_presence=True,
+            descriptor_pool=self._pool,
+        )

@@ -1,0 +1,148 @@
+"""Failed calls as HTTP answers: one table from gRPC codes to HTTP statuses, and the JSON form of google.rpc.Status.
+
+The table is the one in google/rpc/code.proto ("HTTP Mapping").
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
+
+from uhm_gateway.errors import MethodNotAllowed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from google.protobuf.any_pb2 import Any as AnyMessage
+    from google.protobuf.descriptor_pool import DescriptorPool
+
+    from uhm_common.errors import UhmError
+
+__all__ = ["HTTP_STATUS", "STATUS_DETAILS", "Failure", "failure_of_call", "failure_of_error", "http_status"]
+
+STATUS_DETAILS = "grpc-status-details-bin"
+DEFAULT_RETRY_SECONDS = 1
+
+HTTP_STATUS: Mapping[grpc.StatusCode, int] = {
+    grpc.StatusCode.OK: 200,
+    grpc.StatusCode.CANCELLED: 499,
+    grpc.StatusCode.UNKNOWN: 500,
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.FAILED_PRECONDITION: 400,
+    grpc.StatusCode.ABORTED: 409,
+    grpc.StatusCode.OUT_OF_RANGE: 400,
+    grpc.StatusCode.UNIMPLEMENTED: 501,
+    grpc.StatusCode.INTERNAL: 500,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.DATA_LOSS: 500,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+}
+
+
+def http_status(code: grpc.StatusCode) -> int:
+    """The HTTP status of a gRPC code."""
+    return HTTP_STATUS[code]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A failed call as it is told through REST."""
+
+    code: grpc.StatusCode
+    message: str
+    http_status: int
+    details: tuple[AnyMessage, ...] = ()
+    headers: tuple[tuple[bytes, bytes], ...] = field(default=())
+
+    def to_json(self, pool: DescriptorPool) -> dict[str, Any]:
+        """As google.rpc.Status in JSON; `pool` knows the details' types."""
+        return {
+            "code": self.code.value[0],
+            "message": self.message,
+            "details": [_detail(detail, pool) for detail in self.details],
+        }
+
+
+def failure_of_call(error: grpc.aio.AioRpcError) -> Failure:
+    """What an upstream answered; details come from the trailer that carries google.rpc.Status."""
+    code = error.code()
+    trailers: list[Any] = list(error.trailing_metadata() or ())
+    details = _details(trailers)
+    return Failure(
+        code=code,
+        message=error.details() or code.name,
+        http_status=http_status(code),
+        details=details,
+        headers=_headers(http_status(code), retry_seconds=_retry_seconds(trailers, details)),
+    )
+
+
+def failure_of_error(error: UhmError) -> Failure:
+    """What the gateway itself refuses."""
+    status = getattr(error, "http_status", None) or http_status(error.code)
+    headers = _headers(status, retry_seconds=DEFAULT_RETRY_SECONDS)
+    if isinstance(error, MethodNotAllowed):
+        headers = (*headers, (b"allow", ", ".join(error.allowed).encode()))
+    as_status = error.to_status()
+    return Failure(
+        code=error.code,
+        message=as_status.message,
+        http_status=status,
+        details=tuple(as_status.details),
+        headers=headers,
+    )
+
+
+def _headers(status: int, *, retry_seconds: int) -> tuple[tuple[bytes, bytes], ...]:
+    """RFC 6750 asks 401 to name the scheme; RFC 6585 and RFC 9110 let 429 and 503 say when to come back."""
+    if status == 401:
+        return ((b"www-authenticate", b"Bearer"),)
+    if status in {429, 503}:
+        return ((b"retry-after", str(retry_seconds).encode()),)
+    return ()
+
+
+def _details(trailers: Iterable[tuple[str, str | bytes]]) -> tuple[AnyMessage, ...]:
+    for key, value in trailers:
+        if key == STATUS_DETAILS and isinstance(value, bytes):
+            try:
+                return tuple(status_pb2.Status.FromString(value).details)
+            except DecodeError:
+                return ()
+    return ()
+
+
+def _retry_seconds(trailers: Iterable[tuple[str, str | bytes]], details: Iterable[AnyMessage]) -> int:
+    """What the service asks for, as google.rpc.RetryInfo or as a `retry-after` trailer."""
+    retry = error_details_pb2.RetryInfo()
+    for detail in details:
+        if detail.Is(retry.DESCRIPTOR) and detail.Unpack(retry):
+            asked: float = retry.retry_delay.ToNanoseconds() / 1e9
+            return max(DEFAULT_RETRY_SECONDS, math.ceil(asked))
+    for key, value in trailers:
+        if key == "retry-after" and isinstance(value, str) and value.isdecimal():
+            return int(value)
+    return DEFAULT_RETRY_SECONDS
+
+
+def _detail(detail: AnyMessage, pool: DescriptorPool) -> dict[str, Any]:
+    try:
+        shown: dict[str, Any] = json_format.MessageToDict(
+            detail, preserving_proto_field_name=True, descriptor_pool=pool
+        )
+    except (TypeError, ValueError, DecodeError):
+        # A type that is not in the descriptor set: its bytes are all there is to show.
+        return {"@type": detail.type_url, "value": base64.b64encode(detail.value).decode()}
+    return shown

@@ -1,0 +1,138 @@
+"""The services behind the gateway: where each is, one channel for each address, and whether it is well.
+
+A call that an upstream never answered fails with UNAVAILABLE in gRPC's words ("failed to connect to all addresses;
+..."), which tell a user nothing; `explained` puts the service's name there instead. Health is asked for when somebody
+wants to know and the last answer is older than a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from uhm_common.logs import get_logger
+from uhm_gateway.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from uhm_gateway.descriptors import Api, Service
+
+__all__ = ["Upstream", "Upstreams", "channel_options"]
+
+log = get_logger()
+
+HEALTH_SECONDS = 1.0
+HEALTH_TIMEOUT_SECONDS = 2.0
+# Statuses that the peer sent say so here; the others were made by this side of the channel.
+FROM_PEER = "Error received from peer"
+
+
+def channel_options(*, message_limit: int) -> list[tuple[str, int]]:
+    """Options of channels and servers alike; reconnecting is quick, since upstreams are near and restart."""
+    return [
+        ("grpc.max_receive_message_length", message_limit),
+        ("grpc.max_send_message_length", message_limit),
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1_000),
+        ("grpc.enable_http_proxy", 0),
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upstream:
+    """A service, where it is, and the channel to it."""
+
+    service: Service
+    address: str
+    channel: grpc.aio.Channel
+
+    def explained(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
+        """The error, or one that names the service where nothing answered."""
+        if error.code() is not grpc.StatusCode.UNAVAILABLE or FROM_PEER in (error.debug_error_string() or ""):
+            return error
+        log.warning("upstream.unavailable", service=self.service.full_name, address=self.address, cause=error.details())
+        message = f"{self.service.short_name} is not answering ({self.service.full_name}). Try again in a moment."
+        return grpc.aio.AioRpcError(
+            grpc.StatusCode.UNAVAILABLE,
+            grpc.aio.Metadata(),
+            grpc.aio.Metadata(),
+            details=message,
+            debug_error_string=None,
+        )
+
+
+class Upstreams:
+    """The routed services of an API, as a context manager that owns their channels."""
+
+    def __init__(self, api: Api, routes: Mapping[str, str], *, message_limit: int) -> None:
+        """`routes` are addresses by full service name. Raises ConfigurationError where one is not in the API."""
+        known = {service.full_name: service for service in api.services}
+        for name in routes:
+            if name not in known:
+                raise ConfigurationError(
+                    f"The descriptor set has no service {name!r}.", hint=f"It has {', '.join(sorted(known)) or 'none'}."
+                )
+        self._routes = {known[name]: address for name, address in routes.items()}
+        self._options = channel_options(message_limit=message_limit)
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._upstreams: dict[str, Upstream] = {}
+        self._health = _HealthCache()
+
+    async def __aenter__(self) -> Self:
+        for service, address in self._routes.items():
+            if address not in self._channels:
+                self._channels[address] = grpc.aio.insecure_channel(address, options=self._options)
+            self._upstreams[service.full_name] = Upstream(
+                service=service, address=address, channel=self._channels[address]
+            )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for channel in self._channels.values():
+            await channel.close(None)
+
+    def __iter__(self) -> Iterator[Upstream]:
+        return iter(self._upstreams.values())
+
+    async def health(self) -> Mapping[str, bool]:
+        """Whether each service is well, by full name; answers at most a second old."""
+        return await self._health.of(tuple(self._upstreams.values()))
+
+
+class _HealthCache:
+    """The last answers of all upstreams; concurrent askers wait for the same round."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._asked = float("-inf")
+        self._answers: dict[str, bool] = {}
+
+    async def of(self, upstreams: tuple[Upstream, ...]) -> Mapping[str, bool]:
+        async with self._lock:
+            if time.monotonic() - self._asked > HEALTH_SECONDS:
+                answers = await asyncio.gather(*(_is_healthy(upstream) for upstream in upstreams))
+                names = (upstream.service.full_name for upstream in upstreams)
+                self._answers = dict(zip(names, answers, strict=True))
+                self._asked = time.monotonic()
+            return self._answers
+
+
+async def _is_healthy(upstream: Upstream) -> bool:
+    """What its grpc.health.v1 service says; one without that service, or not listed there, is well if it answers."""
+    stub = health_pb2_grpc.HealthStub(upstream.channel)
+    request = health_pb2.HealthCheckRequest(service=upstream.service.full_name)
+    try:
+        answer = await stub.Check(request, timeout=HEALTH_TIMEOUT_SECONDS)
+    except grpc.aio.AioRpcError as error:
+        return error.code() in {grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.NOT_FOUND}
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
