@@ -2,8 +2,7 @@
 
 bcrypt reads 72 bytes at most and ends at a NUL. What it is given is therefore the base64 form of
 HMAC-SHA256(key=salt, message=password): 44 characters, whatever the password. The salt in it keeps a plain SHA-256 of
-the password, stolen elsewhere, from being of use here. What is stored has the form of passlib's `bcrypt_sha256`, version
-2:
+the password, stolen elsewhere, from being of use here. What is stored is passlib's `bcrypt_sha256`, version 2:
 
     $bcrypt-sha256$v=2,t=2b,r=<cost>$<22 characters of salt>$<31 characters of checksum>
 """

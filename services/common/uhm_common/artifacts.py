@@ -4,6 +4,7 @@
       builds.lock                   held shared by builds, exclusively by the sweep of layers
       disks.lock                    held shared while a disk is composed or leased, exclusively while one is deleted
       locks/                        one lock per artifact that is being made
+      staging.lock                  held shared while a staging directory comes into being, exclusively by its sweep
       staging/<random>/             work in progress, locked by its owner; what nobody locks is a crash's leftover
       layers/<diffID hex>.erofs     one blob per container layer
       bases/<digest hex>/           boot.raw base.erofs state.raw vmlinux initramfs base.json
@@ -20,7 +21,7 @@ import fcntl
 import os
 import shutil
 import uuid
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -85,12 +86,12 @@ class ArtifactStore:
     def stage(self) -> Iterator[Path]:
         """A directory for work in progress, deleted at the end; rename out of it with `commit`."""
         path = self.root / "staging" / uuid.uuid4().hex
-        path.mkdir(parents=True)
-        try:
-            with locked(path / ".lock", exclusive=True):
-                yield path
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
+        with ExitStack() as stack:
+            with locked(self.root / "staging.lock", exclusive=False):
+                path.mkdir(parents=True)
+                stack.enter_context(locked(path / ".lock", exclusive=True))
+            stack.callback(shutil.rmtree, path, ignore_errors=True)
+            yield path
 
     def commit(self, staged: Path, final: Path) -> None:
         """Gives a staged file or directory its name, durably. Where the name exists, the same is there, and stays."""
@@ -106,9 +107,12 @@ class ArtifactStore:
         sync_directory(final.parent)
 
     @contextmanager
-    def making(self, final: Path) -> Iterator[None]:
-        """Serialises those who want to make the same artifact, across processes; look whether it exists inside."""
-        with locked(self.root / "locks" / f"{final.parent.name}-{final.name}", exclusive=True):
+    def making(self, final: Path, *, blocking: bool = True) -> Iterator[None]:
+        """Serialises those who want to make the same artifact, across processes; look whether it exists inside.
+
+        Raises BlockingIOError where it would have to wait and may not.
+        """
+        with locked(self.root / "locks" / f"{final.parent.name}-{final.name}", exclusive=True, blocking=blocking):
             yield
 
     def take_lease(self, disk_digest: str, *, holder: str) -> None:
@@ -138,39 +142,54 @@ class ArtifactStore:
             )
         shutil.rmtree(self.disk(disk_digest), ignore_errors=True)
 
+    @contextmanager
+    def no_builds(self) -> Iterator[None]:
+        """Keeps builds from beginning. Raises BlockingIOError while one runs."""
+        with locked(self.root / "builds.lock", exclusive=True, blocking=False):
+            yield
+
     def sweep_layers(self, *, keep: set[str]) -> int:
         """Deletes layers whose diffID is not in `keep`; answers the bytes freed. Does nothing while a build runs."""
-        freed = 0
-        kept = {plain_digest(diff_id) for diff_id in keep}
         try:
-            with locked(self.root / "builds.lock", exclusive=True, blocking=False):
-                for blob in self.root.glob("layers/*.erofs"):
-                    if blob.stem not in kept:
-                        freed += blob.stat().st_blocks * 512
-                        blob.unlink()
-                        (self.root / "locks" / f"layers-{blob.name}").unlink(missing_ok=True)
+            with self.no_builds():
+                return self.delete_layers(keep=keep)
         except BlockingIOError:
             return 0
+
+    def delete_layers(self, *, keep: set[str]) -> int:
+        """What `sweep_layers` does, for a caller that holds `no_builds()` since before it found out what to keep."""
+        freed = 0
+        kept = {plain_digest(diff_id) for diff_id in keep}
+        for blob in self.root.glob("layers/*.erofs"):
+            if blob.stem not in kept:
+                freed += blob.stat().st_blocks * 512
+                blob.unlink()
+                (self.root / "locks" / f"layers-{blob.name}").unlink(missing_ok=True)
         return freed
 
     def sweep_staging(self) -> None:
         """Deletes what crashed builds left behind."""
-        for path in self.root.glob("staging/*"):
-            try:
-                with locked(path / ".lock", exclusive=True, blocking=False):
+        with locked(self.root / "staging.lock", exclusive=True):
+            for path in self.root.glob("staging/*"):
+                # It may also be deleted by its owner while we look.
+                with (
+                    suppress(BlockingIOError, FileNotFoundError),
+                    locked(path / ".lock", exclusive=True, blocking=False),
+                ):
                     shutil.rmtree(path, ignore_errors=True)
-            except (BlockingIOError, FileNotFoundError):
-                continue
 
 
 def sync(path: Path) -> None:
-    """Flushes a file, or every file of a directory tree, to the disk."""
-    for file in [path] if path.is_file() else [entry for entry in path.rglob("*") if entry.is_file()]:
-        handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fdatasync(handle)
-        finally:
-            os.close(handle)
+    """Flushes a file, or a directory tree with every file in it, to the disk."""
+    for entry in [path, *path.rglob("*")]:
+        if entry.is_dir():
+            sync_directory(entry)
+        elif entry.is_file():
+            handle = os.open(entry, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fdatasync(handle)
+            finally:
+                os.close(handle)
 
 
 def sync_directory(path: Path) -> None:

@@ -97,11 +97,14 @@ async def _fail(error: Exception, context: grpc.aio.ServicerContext[Any, Any], s
     if isinstance(error, grpc.aio.AbortError):
         raise error
     if isinstance(error, UhmError) and error.code is not grpc.StatusCode.INTERNAL:
-        log.info("call.refused", code=error.code.name, message=error.message, ms=_ms_since(started), **error.fields)
+        log.info(
+            "call.refused", code=error.code.name, message=error.message, ms=_ms_since(started), fields=error.fields
+        )
         shown = error
     else:
         correlation = uuid.uuid4().hex[:12]
-        log.error("call.failed", correlation_id=correlation, ms=_ms_since(started), exc_info=error)
+        fields = error.fields if isinstance(error, UhmError) else {}
+        log.error("call.failed", correlation_id=correlation, ms=_ms_since(started), fields=fields, exc_info=error)
         shown = InternalError(
             "Something went wrong on our side.",
             hint=f"The log has the cause under {correlation}.",

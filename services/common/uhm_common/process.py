@@ -70,9 +70,13 @@ def run(
             check=False,
         )
     except FileNotFoundError as error:
+        if cwd is not None and not cwd.is_dir():
+            raise ProcessFailed(f"{cwd} is not a directory.", command=shown) from error
         raise ProcessFailed(
             f"{command[0]} is not installed.", hint="`uhm doctor` says what is missing.", command=shown
         ) from error
+    except OSError as error:
+        raise ProcessFailed(f"{command[0]} cannot be started: {error.strerror}.", command=shown) from error
     except subprocess.TimeoutExpired as error:
         raise ProcessFailed(f"{command[0]} did not end within {timeout:g} s and was killed.", command=shown) from error
     if done.returncode != 0:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import URL
 
 __all__ = ["Address", "CommonSettings", "database_url"]
 
@@ -28,7 +29,7 @@ class CommonSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="UHM_", frozen=True, extra="ignore")
 
     state_dir: Path = Field(default=Path("/var/lib/uhmalguhm"), description="Everything that is kept is below it.")
-    log_level: str = "info"
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
     nats_url: str = Field(default="nats://127.0.0.1:4222", repr=False)
     database_url: str = Field(default="", description="Empty: SQLite in the state directory.", repr=False)
     auth_address: Address = "127.0.0.1:50061"
@@ -50,7 +51,8 @@ def database_url(settings: CommonSettings, *, service: str) -> str:
     """
     url = settings.database_url
     if not url:
-        return f"sqlite+aiosqlite:///{settings.state_dir / f'{service}.db'}"
+        file = str(settings.state_dir / f"{service}.db")
+        return URL.create("sqlite+aiosqlite", database=file).render_as_string(hide_password=False)
     for scheme in ("postgresql://", "postgres://"):
         if url.startswith(scheme):
             return "postgresql+asyncpg://" + url.removeprefix(scheme)

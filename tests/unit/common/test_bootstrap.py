@@ -1,0 +1,147 @@
+"""Processes: how they start, refuse to start, and end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import sys
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+SERVICE = """
+import asyncio, sys
+import grpc
+from uhm_common.bootstrap import Server, main
+from uhm_common.errors import FailedPrecondition
+from uhm_common.settings import CommonSettings
+
+async def slowly(request, context):
+    await asyncio.sleep(1)
+    return b"done"
+
+def add(server):
+    handlers = {"Slowly": grpc.unary_unary_rpc_method_handler(slowly)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Slow", handlers),))
+
+async def forever():
+    await asyncio.Event().wait()
+
+async def ends():
+    await asyncio.sleep(0.2)
+
+async def refuses(settings):
+    raise FailedPrecondition("It cannot run.", hint="Do something.")
+
+def serves(*background):
+    async def run(settings):
+        await Server(listen=sys.argv[2], services=["test.Slow"], add=add, background=background).serve()
+    return run
+
+main("test", CommonSettings, {"serve": serves(forever), "ends": serves(ends), "refuse": refuses}[sys.argv[1]])
+"""
+
+
+@pytest.fixture
+def address() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+@pytest.fixture
+async def start(tmp_path):
+    """Starts the service; it is killed if it is still there in the end."""
+    children = []
+    (tmp_path / "service.py").write_text(SERVICE)
+
+    async def start(*arguments, **environment):
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(tmp_path / "service.py"),
+            *arguments,
+            stderr=asyncio.subprocess.PIPE,
+            env={"PATH": "/usr/bin:/bin", **environment},
+        )
+        children.append(child)
+        return child
+
+    yield start
+    for child in children:
+        if child.returncode is None:
+            child.kill()
+        await child.communicate()
+
+
+async def line_of(child, event) -> dict:
+    """Reads the log up to an event."""
+    async with asyncio.timeout(30):
+        while text := await child.stderr.readline():
+            if text.startswith(b"{") and (line := json.loads(text))["event"] == event:
+                return line
+    raise AssertionError(event)
+
+
+async def ending(child) -> tuple[int, str]:
+    _, errors = await asyncio.wait_for(child.communicate(), 30)
+    return child.returncode, errors.decode()
+
+
+async def test_it_serves_says_so_and_drains(start, address):
+    child = await start("serve", address)
+    assert (await line_of(child, "server.serving"))["listen"] == address
+    async with grpc.aio.insecure_channel(address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        for name in ("", "test.Slow"):
+            answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        listing = reflection_pb2.ServerReflectionRequest(list_services="")
+        stream = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([listing]))
+        names = {service.name for service in (await stream.read()).list_services_response.service}
+        assert {"test.Slow", "grpc.health.v1.Health"} <= names
+
+        running = asyncio.ensure_future(channel.unary_unary("/test.Slow/Slowly")(b""))
+        await asyncio.sleep(0.3)
+        child.send_signal(signal.SIGTERM)
+        assert await running == b"done"
+
+    assert (await ending(child))[0] == 0
+
+
+async def test_it_does_not_wait_for_ever(start, address):
+    """SIGINT with nothing going on ends it at once."""
+    child = await start("serve", address)
+    await line_of(child, "server.serving")
+    child.send_signal(signal.SIGINT)
+    code, _ = await asyncio.wait_for(ending(child), 4)
+    assert code == 0
+
+
+async def test_a_taken_port(start, address):
+    with socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))):
+        code, errors = await ending(await start("serve", address))
+    assert code == 1
+    assert f"test: Cannot listen on {address}" in errors
+    assert "Traceback" not in errors
+
+
+async def test_settings_that_do_not_fit(start, address):
+    code, errors = await ending(await start("serve", address, UHM_AUTH_ADDRESS="nowhere", UHM_LOG_LEVEL="loud"))
+    assert code == 1
+    assert "test: UHM_AUTH_ADDRESS: Value error, 'nowhere' is not HOST:PORT" in errors
+    assert "test: UHM_LOG_LEVEL: " in errors
+    assert "Traceback" not in errors
+
+
+async def test_a_refusal_is_one_sentence(start):
+    assert await ending(await start("refuse")) == (1, "test: It cannot run. Do something.\n")
+
+
+async def test_background_work_that_ends_takes_the_process_with_it(start, address):
+    code, errors = await ending(await start("ends", address))
+    assert code == 1
+    assert "background work ended" in errors
