@@ -1,0 +1,236 @@
+"""The server's REST API: requests with a token, its errors as exceptions, its streams as iterators.
+
+JSON is as protobuf's mapping has it: field names as in the protos, int64 as strings, bytes in base64. Server streams
+are lines of `{"result": …}`, and may end with `{"error": {"code", "message"}}`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from uhm.errors import ApiError, CommandError, ServerUnreachable
+from uhm.session import NoToken, TokenSource, token_source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+__all__ = ["DEFAULT_URL", "Client", "connect", "segment", "server_url"]
+
+DEFAULT_URL = "http://127.0.0.1:5000"
+UNAUTHENTICATED = 16
+CONNECT_SECONDS = 5.0
+# Starting a machine and waiting for it may take minutes where nothing accelerates it.
+ANSWER_SECONDS = 600.0
+
+JsonObject = dict[str, Any]
+
+
+def server_url() -> str:
+    """`UHM_URL` or this machine's. Raises CommandError for what is no URL."""
+    url = (os.environ.get("UHM_URL") or DEFAULT_URL).rstrip("/")
+    if urlsplit(url).scheme not in {"http", "https"}:
+        raise CommandError(f"UHM_URL is {url!r}, which is no http:// or https:// URL.")
+    return url
+
+
+def connect() -> Client:
+    """A client of the server that the environment names, with the token of whoever is logged in."""
+    client = Client(server_url())
+    client.tokens = token_source(client.url, refresh=client.refresh)
+    return client
+
+
+def segment(name: str) -> str:
+    """A name as one segment of a path: references hold slashes and colons."""
+    return quote(name, safe="")
+
+
+class Client:
+    """A connection to one server; threads may share it. `transport` is where tests come in."""
+
+    def __init__(
+        self, url: str, *, tokens: TokenSource | None = None, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        self.url = url
+        self.tokens: TokenSource = tokens or NoToken()
+        # The certificate authorities take longer to read than most calls take: only where they are needed.
+        verify: ssl.SSLContext | bool = url.startswith("https:") or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._http = httpx.Client(
+            base_url=url,
+            verify=verify,
+            transport=transport,
+            timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
+            trust_env=url.startswith("https:"),
+        )
+
+    def get(self, path: str, **parameters: Any) -> JsonObject:
+        """GET; the answer's JSON object."""
+        return self._call("GET", path, parameters=parameters)
+
+    def post(self, path: str, body: JsonObject | None = None) -> JsonObject:
+        """POST with a JSON object."""
+        return self._call("POST", path, body=body or {})
+
+    def delete(self, path: str, **parameters: Any) -> JsonObject:
+        """DELETE; the answer's JSON object."""
+        return self._call("DELETE", path, parameters=parameters)
+
+    def pages(self, path: str, *, field: str, **parameters: Any) -> list[JsonObject]:
+        """All entries of a list that comes in pages."""
+        entries: list[JsonObject] = []
+        token = ""
+        while True:
+            page = self.get(path, page_size=1000, page_token=token, **parameters)
+            entries += page.get(field, [])
+            token = page.get("next_page_token", "")
+            if not token:
+                return entries
+
+    def upload(self, path: str, content: Callable[[], Iterable[bytes]], *, content_type: str) -> JsonObject:
+        """POST of a body that is made while it is sent; `content` is called again where the token has to be renewed."""
+
+        def send(headers: dict[str, str]) -> httpx.Response:
+            return self._http.post(path, content=content(), headers=headers | {"content-type": content_type})
+
+        return _json_object(self._authorized(send))
+
+    @contextmanager
+    def stream(self, path: str, **parameters: Any) -> Iterator[Iterator[JsonObject]]:
+        """A server stream: inside the block, an iterator over its messages, which raises ApiError where it ends badly."""
+
+        def send(headers: dict[str, str]) -> httpx.Response:
+            request = self._http.build_request(
+                "GET", path, params=_parameters(parameters), headers=headers, timeout=httpx.Timeout(None, connect=5)
+            )
+            response = self._http.send(request, stream=True)
+            if response.is_error:
+                response.read()
+                response.close()
+            return response
+
+        response = self._authorized(send)
+        try:
+            yield self._messages(response)
+        finally:
+            response.close()
+
+    def login(self, username: str, password: str) -> tuple[str, str]:
+        """An access token and a refresh token that changes with every use."""
+        body = {"username": username, "password": password, "rotate": True}
+        answer = self._call("POST", "/api/v1/token/issue", body=body, authorize=False)
+        return answer["access_token"], answer["refresh_token"]
+
+    def refresh(self, refresh_token: str) -> tuple[str, str]:
+        """A new access token, and a new refresh token or nothing; two times nothing where the session has ended."""
+        try:
+            response = self._http.post(
+                "/api/v1/token/refresh", json={}, headers={"authorization": f"Bearer {refresh_token}"}
+            )
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+        if response.is_error:
+            return "", ""
+        answer = response.json()
+        return answer["access_token"], answer.get("refresh_token", "")
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        parameters: JsonObject | None = None,
+        body: JsonObject | None = None,
+        authorize: bool = True,
+    ) -> JsonObject:
+        def send(headers: dict[str, str]) -> httpx.Response:
+            return self._http.request(method, path, params=_parameters(parameters or {}), json=body, headers=headers)
+
+        return _json_object(self._authorized(send) if authorize else self._checked(send, {}))
+
+    def _authorized(self, send: Callable[[dict[str, str]], httpx.Response]) -> httpx.Response:
+        """Sends with the token, and once more with a new one where the server has refused it."""
+        token = self.tokens.token()
+        try:
+            return self._checked(send, _bearer(token))
+        except ApiError as error:
+            if error.code != UNAUTHENTICATED or not token:
+                raise
+            renewed = self.tokens.renewed(token)
+            if not renewed:
+                raise
+        return self._checked(send, _bearer(renewed))
+
+    def _checked(self, send: Callable[[dict[str, str]], httpx.Response], headers: dict[str, str]) -> httpx.Response:
+        try:
+            response = send(headers)
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+        if response.is_error:
+            raise _api_error(response)
+        return response
+
+    def _messages(self, response: httpx.Response) -> Iterator[JsonObject]:
+        try:
+            for line in response.iter_lines():
+                if not line.strip():
+                    continue
+                message = json.loads(line)
+                if failure := message.get("error"):
+                    raise ApiError(
+                        failure.get("message", "The stream broke off."), code=failure.get("code", 2), status=200
+                    )
+                yield message["result"]
+        except httpx.TransportError as error:
+            raise ServerUnreachable("The connection to the server broke off.", hint="Try again.") from error
+
+    def _unreachable(self, error: httpx.TransportError) -> ServerUnreachable:
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            return ServerUnreachable(
+                f"Nothing answers at {self.url}.", hint="Start it with `uhm up`, or set UHM_URL to where it runs."
+            )
+        if isinstance(error, httpx.TimeoutException):
+            return ServerUnreachable(f"{self.url} took too long to answer.", hint="`uhm doctor` says how it is.")
+        return ServerUnreachable(f"The connection to {self.url} broke off: {error or type(error).__name__}.")
+
+
+def _bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"} if token else {}
+
+
+def _parameters(parameters: JsonObject) -> dict[str, str]:
+    """Query parameters: absent and empty ones are left out, booleans as JSON has them."""
+    told = {name: value for name, value in parameters.items() if value not in (None, "", False)}
+    return {name: "true" if value is True else str(value) for name, value in told.items()}
+
+
+def _json_object(response: httpx.Response) -> JsonObject:
+    try:
+        answer = response.json()
+    except ValueError as error:
+        raise _not_ours(response) from error
+    if not isinstance(answer, dict):
+        raise _not_ours(response)
+    return answer
+
+
+def _not_ours(response: httpx.Response) -> CommandError:
+    return CommandError(
+        f"{response.url} answered what is no JSON object.", hint="Does UHM_URL name a uhmalguhm server?"
+    )
+
+
+def _api_error(response: httpx.Response) -> CommandError:
+    """The server's own sentence, where it gave one."""
+    try:
+        answer = response.json()
+        message, code = str(answer["message"]), int(answer["code"])
+    except (ValueError, KeyError, TypeError):
+        return CommandError(f"{response.url} answered {response.status_code} {response.reason_phrase}.")
+    return ApiError(message, code=code, status=response.status_code)

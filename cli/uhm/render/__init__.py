@@ -1,0 +1,1 @@
+"""What the terminal shows: tables, waterfalls, progress. Pure where it can be."""

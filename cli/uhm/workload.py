@@ -1,0 +1,117 @@
+"""A machine in the foreground: its output is ours, our signals are its, and its exit code becomes ours."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from uhm.client import segment
+from uhm.errors import CommandError
+from uhm.logs import LogWriter, collect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from uhm.client import Client
+    from uhm.output import Output
+
+__all__ = ["Ended", "run_in_foreground"]
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ENDED = frozenset({"exited", "failed"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A machine that has ended, and with `--json` what it wrote."""
+
+    machine: dict[str, Any]
+    logs: list[dict[str, str]]
+
+    @property
+    def exit_code(self) -> int:
+        """The workload's. Raises CommandError where it never came to one."""
+        if self.machine.get("status") == "failed" or self.machine.get("exit_code") is None:
+            tail = self.machine.get("console_tail", "")
+            raise CommandError(
+                f"The machine failed: {self.machine.get('reason') or 'nothing is known of why.'}"
+                + (f"\nThe end of its console:\n{tail}" if tail else "")
+            )
+        return int(self.machine["exit_code"])
+
+
+def run_in_foreground(client: Client, output: Output, *, request: dict[str, Any], remove: bool) -> Ended:
+    """Makes the machine, passes on what it writes until it ends, and with `remove` deletes it then.
+
+    The first Ctrl-C or SIGTERM asks the workload to stop, the second ends it by force.
+    """
+    stopping = _Stopping(client)
+    with stopping.signals():
+        machine = client.post("/api/v1/machines", request)
+        path = f"/api/v1/machines/{segment(machine['id'])}"
+        stopping.of(path)
+        try:
+            with client.stream(f"{path}/logs", follow=True) as messages:
+                if output.is_json:
+                    logs = collect(messages)
+                else:
+                    logs = []
+                    writer = LogWriter()
+                    for message in messages:
+                        writer.write(message)
+            return Ended(machine=_final_state(client, path), logs=logs)
+        finally:
+            if remove:
+                with suppress(CommandError):
+                    client.delete(path, force=True)
+
+
+def _final_state(client: Client, path: str) -> dict[str, Any]:
+    """The machine once it has ended, which it may do a moment after its output has."""
+    with client.stream(f"{path}:watch") as messages:
+        for message in messages:
+            if message["machine"].get("status") in ENDED:
+                break
+    return client.get(path)
+
+
+@dataclass(slots=True)
+class _Stopping:
+    """Passes signals on. A request blocks, so each is made by a thread, while the output goes on to be read."""
+
+    client: Client
+    path: str = ""
+    asked: int = 0
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """Catches them for the time of the block."""
+        before = {number: signal.signal(number, self._caught) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def of(self, path: str) -> None:
+        """The machine is known from now on; what was asked before is done now."""
+        self.path = path
+        if self.asked:
+            self._stop()
+
+    def _caught(self, number: int, frame: object) -> None:
+        del number, frame
+        self.asked += 1
+        if self.path:
+            self._stop()
+
+    def _stop(self) -> None:
+        body = {"grace_seconds": 0} if self.asked > 1 else {}
+        threading.Thread(target=self._ask, args=(f"{self.path}:stop", body), daemon=True).start()
+
+    def _ask(self, path: str, body: dict[str, int]) -> None:
+        with suppress(CommandError):  # it has ended meanwhile; the output's end says so
+            self.client.post(path, body)
