@@ -67,54 +67,70 @@ class EventBus:
         self._url = url
         self._name = name
         self._client: Client | None = None
+        self._linked = asyncio.Event()
         self._connected = asyncio.Event()
 
     async def run(self) -> None:
-        """Connects, provisions the streams, and stays connected until cancelled."""
+        """Connects, provisions the streams, and stays connected until cancelled.
+
+        The streams are looked after at every new connection: a server may come back without what it had.
+        """
         try:
+            self._client = await self._connect()
             while True:
-                try:
-                    await self._connect()
-                    break
-                except (OSError, NatsError, APIError, TimeoutError) as error:
-                    log.warning("events.unreachable", error=repr(error))
-                    await asyncio.sleep(RETRY_SECONDS)
-            await asyncio.Event().wait()
+                await self._linked.wait()
+                self._linked.clear()
+                await self._provision(self._client)
         finally:
             await self.close()
 
-    async def _connect(self) -> None:
-        client = await nats.connect(
-            self._url,
-            name=self._name,
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=RETRY_SECONDS,
-            error_cb=_ignore_error,
-            disconnected_cb=self._disconnected,
-            reconnected_cb=self._reconnected,
-            pending_size=0,
-        )
-        try:
-            stream = client.jetstream()
-            for config in STREAMS:
-                try:
-                    await stream.add_stream(config)
-                except APIError:
-                    await stream.update_stream(config)
-        except BaseException:
-            await client.close()
-            raise
-        self._client = client
-        self._connected.set()
-        log.info("events.connected")
+    async def _connect(self) -> Client:
+        """Tries until there is a server. nats-py does so too, except where the server refuses us."""
+        log.info("events.connecting")
+        while True:
+            try:
+                client = await nats.connect(
+                    self._url,
+                    name=self._name,
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=RETRY_SECONDS,
+                    error_cb=_ignore_error,
+                    disconnected_cb=self._disconnected,
+                    reconnected_cb=self._reconnected,
+                    pending_size=0,
+                )
+            except (OSError, NatsError, TimeoutError) as error:
+                log.warning("events.unreachable", error=repr(error))
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                self._linked.set()
+                return client
+
+    async def _provision(self, client: Client) -> None:
+        """Makes or updates the streams; tries until that is done or the connection is lost."""
+        stream = client.jetstream()
+        while client.is_connected and not self._connected.is_set():
+            try:
+                for config in STREAMS:
+                    try:
+                        await stream.add_stream(config)
+                    except APIError:
+                        await stream.update_stream(config)
+            except (OSError, NatsError, APIError, TimeoutError) as error:
+                log.warning("events.unprovisioned", error=repr(error))
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                if client.is_connected:
+                    self._connected.set()
+                    log.info("events.connected")
 
     async def _disconnected(self) -> None:
         self._connected.clear()
-        log.warning("events.disconnected")
+        if self._client is not None:
+            log.warning("events.disconnected")
 
     async def _reconnected(self) -> None:
-        self._connected.set()
-        log.info("events.reconnected")
+        self._linked.set()
 
     async def wait_connected(self) -> None:
         """Waits until NATS is there."""
@@ -149,6 +165,7 @@ class EventBus:
     async def close(self) -> None:
         """Ends the connection."""
         client, self._client = self._client, None
+        self._connected.clear()
         if client is not None:
             await client.close()
 
