@@ -13,15 +13,6 @@ static size_t filled;
 static size_t taken;     /* bytes of the message handed out last; dropped by the next call */
 static char overwritten; /* the byte under that message's closing NUL: the first of the next header */
 
-void control_read(int port)
-{
-    for (ssize_t got; filled < sizeof buffer - 1; filled += (size_t)got) {
-        got = read(port, buffer + filled, sizeof buffer - 1 - filled);
-        if (got <= 0) /* nothing more now, or no host is connected */
-            return;
-    }
-}
-
 static void drop_taken(void)
 {
     if (!taken)
@@ -30,6 +21,16 @@ static void drop_taken(void)
     memmove(buffer, buffer + taken, filled - taken);
     filled -= taken;
     taken = 0;
+}
+
+void control_read(int port)
+{
+    drop_taken();
+    for (ssize_t got; filled < sizeof buffer - 1; filled += (size_t)got) {
+        got = read(port, buffer + filled, sizeof buffer - 1 - filled);
+        if (got <= 0) /* nothing more now, or no host is connected */
+            return;
+    }
 }
 
 int control_next(struct message *message)

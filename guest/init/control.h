@@ -6,7 +6,7 @@
 
 struct message {
     char verb[16];
-    char *payload; /* NUL-terminated; valid until the next call of control_next */
+    char *payload; /* NUL-terminated; valid until the next call here */
     size_t length;
 };
 

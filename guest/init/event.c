@@ -95,7 +95,7 @@ void die(const char *format, ...)
 
 void log_line(const char *format, ...)
 {
-    char line[LINE_MAX_BYTES + 16] = "<4>uhm: ";
+    char line[LINE_MAX_BYTES + 16] = "<3>uhm: "; /* an error, for the console shows no less when quiet */
     size_t head = strlen(line);
     int saved = errno;
     va_list args;

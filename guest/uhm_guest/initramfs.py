@@ -28,7 +28,7 @@ MODULES = (
     "overlay",
     "ext4",
 )
-"""What a guest needs in order to reach its root. The ports come first, so that the host hears of trouble with the rest."""
+"""What a guest needs in order to reach its root. The ports come first: what goes wrong later can be reported."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -105,7 +105,9 @@ def extract_vmlinux(image: bytes) -> bytes:
         raise KernelImageInvalid("not a bzImage: no HdrS at 0x202")
     (protocol,) = struct.unpack_from("<H", image, 0x206)
     if protocol < 0x208:
-        raise KernelImageInvalid(f"boot protocol {protocol >> 8}.{protocol & 255:02}; 2.08 is needed to find the payload")
+        raise KernelImageInvalid(
+            f"boot protocol {protocol >> 8}.{protocol & 255:02}; 2.08 is needed to find the payload"
+        )
     offset, length = struct.unpack_from("<II", image, 0x248)
     start = ((image[0x1F1] or 4) + 1) * 512 + offset
     vmlinux = _decompress(image[start : start + length])

@@ -67,14 +67,14 @@ class Appliance:
     _deadline: float
     _limit: float = field(repr=False)
 
-    def call(self, name: str, *args: object, **kwargs: object) -> Any:  # noqa: ANN401 - as the bindings
+    def call(self, name: str, *args: object, **kwargs: object) -> Any:
         """Make one guestfs call (guestfs(3)), named as in the Python bindings.
 
         Raises ApplianceFailed with guestfs's message, ApplianceTimeout when the appliance's time is up.
         """
         return self._exchange({"call": name, "args": args, "kwargs": kwargs}, what=name)
 
-    def _exchange(self, request: dict[str, object], *, what: str) -> Any:  # noqa: ANN401
+    def _exchange(self, request: dict[str, object], *, what: str) -> Any:
         try:
             self._connection.settimeout(max(self._deadline - time.monotonic(), 0.001))
             self._lines.write(json.dumps(request) + "\n")

@@ -146,4 +146,3 @@ def _extent_lines(path: str, size: int) -> Iterator[str]:
     sectors = size // SECTOR
     for offset in range(0, sectors, _EXTENT_SECTORS):
         yield f'RW {min(_EXTENT_SECTORS, sectors - offset)} FLAT "{path}" {offset}'
-

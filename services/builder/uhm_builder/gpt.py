@@ -94,7 +94,9 @@ def _check(partitions: Sequence[Partition], boot_code: bytes) -> None:
         if len(partition.label) > 36:
             raise InvalidArgument(f"Partition label {partition.label!r} is longer than 36 characters.")
     if len(boot_code) > _BOOT_CODE_BYTES:
-        raise InvalidArgument(f"Boot code of {len(boot_code)} bytes does not fit into the {_BOOT_CODE_BYTES} of an MBR.")
+        raise InvalidArgument(
+            f"Boot code of {len(boot_code)} bytes does not fit into the {_BOOT_CODE_BYTES} of an MBR."
+        )
 
 
 def _guid(seed: str, what: str) -> bytes:
