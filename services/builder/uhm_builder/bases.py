@@ -1,0 +1,48 @@
+"""The base of this worker: made once, in the background; builds wait for it before they compose."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from uhm_builder.base import Ingredients, make_base
+from uhm_builder.errors import ConversionFailed
+from uhm_common.logs import get_logger
+from uhm_common.phases import Stopwatch
+
+if TYPE_CHECKING:
+    from uhm_builder.base import Base
+    from uhm_builder.settings import BuilderSettings
+    from uhm_common.artifacts import ArtifactStore
+
+__all__ = ["BaseKeeper"]
+
+log = get_logger()
+
+
+class BaseKeeper:
+    """Makes the base, once; where that failed, the next one who asks tries again."""
+
+    def __init__(self, store: ArtifactStore, settings: BuilderSettings) -> None:
+        self._store = store
+        self._settings = settings
+        self._making: asyncio.Task[Base] | None = None
+
+    async def get(self) -> Base:
+        """The base. Raises what makes it impossible."""
+        if self._making is None or (self._making.done() and (self._making.cancelled() or self._making.exception())):
+            self._making = asyncio.create_task(self._make())
+        return await asyncio.shield(self._making)
+
+    async def _make(self) -> Base:
+        mkfs = shutil.which(self._settings.mkfs_erofs)
+        if mkfs is None:
+            raise ConversionFailed(f"{self._settings.mkfs_erofs} is not installed.", hint="`make setup` builds it.")
+        ingredients = Ingredients(init=self._settings.guest_init, mkfs_erofs=Path(mkfs))
+        watch = Stopwatch()
+        base = await asyncio.to_thread(partial(make_base, self._store, ingredients, kvm=self._settings.kvm))
+        log.info("base.there", digest=base.digest, ms=round(watch.elapsed_ms()))
+        return base

@@ -1,0 +1,100 @@
+"""Images as messages, and messages as what was asked for."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from typing import TYPE_CHECKING
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from uhm_builder.images import BuildContext, Image
+from uhm_builder.watch import LayerProgress, OutputLine
+from uhmalguhm.builder.v1 import image_pb2
+
+if TYPE_CHECKING:
+    from uhm_builder.images import ImageConfig
+
+__all__ = ["context_of", "image_message", "watch_message"]
+
+
+def image_message(image: Image) -> image_pb2.Image:
+    """An image."""
+    return image_pb2.Image(
+        id=image.id,
+        reference=image.reference,
+        status=image.status,
+        reason=image.reason,
+        owner=image.owner,
+        create_time=_timestamp(image.created_at),
+        end_time=None if image.ended_at is None else _timestamp(image.ended_at),
+        digest=image.digest,
+        disk_digest=image.disk_digest,
+        size_bytes=image.size,
+        layers=[
+            image_pb2.Layer(diff_id=layer.diff_id, digest=layer.digest, size_bytes=layer.size, reused=layer.reused)
+            for layer in image.layers
+        ],
+        stages=[
+            image_pb2.Stage(name=stage.name, start_ms=stage.start_ms, duration_ms=stage.duration_ms, bytes=stage.bytes)
+            for stage in image.stages
+        ],
+        config=_config_message(image.config),
+        attempt=image.attempt,
+    )
+
+
+@singledispatch
+def watch_message(event: object) -> image_pb2.WatchImageResponse:
+    """One thing that a watched build told."""
+    raise TypeError(event)
+
+
+@watch_message.register
+def _image(event: Image) -> image_pb2.WatchImageResponse:
+    return image_pb2.WatchImageResponse(image=image_message(event))
+
+
+@watch_message.register
+def _progress(event: LayerProgress) -> image_pb2.WatchImageResponse:
+    progress = image_pb2.Progress(stage=event.stage, layer=event.layer, done_bytes=event.done, total_bytes=event.total)
+    return image_pb2.WatchImageResponse(progress=progress)
+
+
+@watch_message.register
+def _output(event: OutputLine) -> image_pb2.WatchImageResponse:
+    return image_pb2.WatchImageResponse(output=event.text)
+
+
+def context_of(request: image_pb2.CreateImageRequest) -> BuildContext | None:
+    """The build context that was named, if one was."""
+    if not request.HasField("context"):
+        return None
+    context = request.context
+    return BuildContext(
+        id=context.id,
+        dockerfile=context.dockerfile,
+        build_args=dict(context.build_args),
+        target=context.target,
+        no_cache=context.no_cache,
+    )
+
+
+def _config_message(config: ImageConfig) -> image_pb2.ImageConfig:
+    return image_pb2.ImageConfig(
+        entrypoint=config.entrypoint,
+        cmd=config.cmd,
+        env=config.env,
+        working_dir=config.working_dir,
+        user=config.user,
+        exposed_ports=config.exposed_ports,
+        stop_signal=config.stop_signal,
+        labels=config.labels,
+        volumes=config.volumes,
+        architecture=config.architecture,
+    )
+
+
+def _timestamp(nanoseconds: int) -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromNanoseconds(nanoseconds)
+    return timestamp

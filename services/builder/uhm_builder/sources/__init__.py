@@ -1,0 +1,1 @@
+"""Where container images come from: registries, the Docker Engine, Dockerfiles."""

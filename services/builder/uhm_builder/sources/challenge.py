@@ -1,0 +1,145 @@
+"""Getting past a registry's 401: basic authentication, or a bearer token from where the challenge says.
+
+Specifications: RFC 9110 section 11 (challenges), RFC 7617 (basic), distribution's token authentication
+(distribution.github.io/distribution/spec/auth/token). Credentials are in the form of docker's config.json, `auths`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import re
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from uhm_builder.errors import RegistryDenied, RegistryUnreachable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Authorizer", "Challenge", "Credentials", "load_credentials", "parse_challenge"]
+
+HUB_KEYS = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io")
+TOKEN_SECONDS = 60.0
+"""How long a token is good where the answer does not say (the specification's default)."""
+EARLY_SECONDS = 10.0
+
+_PARAMETER = re.compile(r'([a-zA-Z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A user of a registry."""
+
+    username: str
+    password: str = field(repr=False)
+
+    @property
+    def basic(self) -> str:
+        """The value of a basic authorization header."""
+        return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Challenge:
+    """What a WWW-Authenticate header asks for; `scheme` is lower-case."""
+
+    scheme: str
+    parameters: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    header: str = field(repr=False)
+    until: float
+
+
+def load_credentials(path: Path | None) -> dict[str, Credentials]:
+    """The credentials of a file like docker's config.json, by registry. Raises OSError, ValueError."""
+    if path is None:
+        return {}
+    found: dict[str, Credentials] = {}
+    for key, entry in (json.loads(path.read_text()).get("auths") or {}).items():
+        if encoded := entry.get("auth"):
+            username, _, password = base64.b64decode(encoded).decode().partition(":")
+        else:
+            username, password = entry.get("username", ""), entry.get("password", "")
+        registry = "docker.io" if key in HUB_KEYS else urlsplit(key if "//" in key else f"//{key}").netloc
+        if username:
+            found[registry] = Credentials(username, password)
+    return found
+
+
+def parse_challenge(header: str) -> Challenge:
+    """Read the first challenge of a WWW-Authenticate header."""
+    scheme, _, rest = header.strip().partition(" ")
+    parameters = {match[1].lower(): match[2] or match[3] or "" for match in _PARAMETER.finditer(rest)}
+    return Challenge(scheme=scheme.lower(), parameters=parameters)
+
+
+class Authorizer:
+    """Authorization headers for one registry. Tokens are kept while they are good; many requests get one together."""
+
+    def __init__(self, client: httpx.AsyncClient, *, credentials: Credentials | None) -> None:
+        self._client = client
+        self._credentials = credentials
+        self._tokens: dict[str, _Token] = {}
+        self._lock = asyncio.Lock()
+
+    def header(self, scope: str) -> dict[str, str]:
+        """What is known to be good for a scope; empty before the first challenge."""
+        token = self._tokens.get(scope)
+        return {"Authorization": token.header} if token and token.until > time.monotonic() else {}
+
+    async def answer(self, response: httpx.Response, *, scope: str) -> dict[str, str]:
+        """The header that answers a 401. Raises RegistryDenied, RegistryUnreachable."""
+        sent = response.request.headers.get("Authorization")
+        async with self._lock:
+            known = self.header(scope)
+            if known and known["Authorization"] != sent:
+                return known
+            challenge = parse_challenge(response.headers.get("WWW-Authenticate", ""))
+            if challenge.scheme == "bearer":
+                self._tokens[scope] = await self._token(challenge, scope)
+            elif challenge.scheme == "basic" and self._credentials and sent is None:
+                self._tokens[scope] = _Token(self._credentials.basic, float("inf"))
+            else:
+                raise RegistryDenied(
+                    f"The registry {response.request.url.host} wants credentials"
+                    + (" other than the configured ones." if self._credentials else ", and none are configured."),
+                    hint="UHM_REGISTRY_AUTH_FILE names a file with them.",
+                )
+            return self.header(scope)
+
+    async def _token(self, challenge: Challenge, scope: str) -> _Token:
+        realm = challenge.parameters.get("realm", "")
+        if not realm.startswith(("https://", "http://")):
+            raise RegistryUnreachable("The registry's challenge names no address to get a token from.")
+        query = {"service": challenge.parameters.get("service", ""), "scope": challenge.parameters.get("scope", scope)}
+        headers = {"Authorization": self._credentials.basic} if self._credentials else {}
+        try:
+            response = await self._client.get(realm, params={k: v for k, v in query.items() if v}, headers=headers)
+        except httpx.TransportError as error:
+            raise RegistryUnreachable(f"{urlsplit(realm).netloc}, which gives tokens, does not answer.") from error
+        if response.status_code in (400, 401, 403):
+            raise RegistryDenied(
+                f"{urlsplit(realm).netloc} gave no token for {scope}.",
+                hint="The name may be wrong, or the registry wants (other) credentials: UHM_REGISTRY_AUTH_FILE.",
+            )
+        return _read_token(response)
+
+
+def _read_token(response: httpx.Response) -> _Token:
+    try:
+        response.raise_for_status()
+        answer: dict[str, Any] = response.json()
+        text = str(answer.get("token") or answer["access_token"])
+        seconds = float(answer.get("expires_in") or TOKEN_SECONDS)
+    except (httpx.HTTPStatusError, ValueError, KeyError, TypeError) as error:
+        raise RegistryUnreachable(f"{response.request.url.host} answered without a token.") from error
+    return _Token(f"Bearer {text}", time.monotonic() + max(seconds - EARLY_SECONDS, seconds / 2))

@@ -1,0 +1,240 @@
+"""Images in the database: one short transaction per method. The only place that knows the table.
+
+A worker holds a build by its attempt number: every write of a build is conditional on it (a fencing token), so a worker
+that was taken for lost and comes back can write nothing. `lease_until` says how long nobody else may take the build up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from sqlalchemy import delete, insert, select, update
+
+from uhm_builder.errors import BuildLost
+from uhm_builder.images import BuildContext, Image, Layer, Stage, Status, image_config
+from uhm_builder.models import AliasRow, ImageRow
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import ColumnElement, CursorResult
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from uhm_common.database import Database
+
+__all__ = ["Claim", "ImageStore", "NewImage"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewImage:
+    """An image that was asked for."""
+
+    id: str
+    owner: str
+    reference: str
+    context: BuildContext | None
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The right to write a build: valid until somebody claims it again, or it ends."""
+
+    id: str
+    attempt: int
+
+
+class ImageStore:
+    """Rows of builder_images as `Image` values."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, session: AsyncSession, new: NewImage) -> None:
+        """Adds an image to the session's transaction."""
+        row = {
+            "id": new.id,
+            "owner": new.owner,
+            "reference": new.reference,
+            "context": asdict(new.context) if new.context else None,
+            "status": Status.BUILDING,
+            "created_at": new.created_at,
+        }
+        await session.execute(insert(ImageRow).values(row))
+
+    async def get(self, image_id: str, *, owner: str | None = None) -> Image | None:
+        """The image of that id, or of that former id; with `owner`, only if it is theirs."""
+        found = await self._find(ImageRow.id == image_id, owner=owner, limit=1)
+        if not found:
+            former = select(AliasRow.image_id).where(AliasRow.id == image_id).scalar_subquery()
+            found = await self._find(ImageRow.id == former, owner=owner, limit=1)
+        return found[0] if found else None
+
+    async def by_prefix(self, prefix: str, *, owner: str) -> list[Image]:
+        """Up to two images whose ids begin like that."""
+        return await self._find(ImageRow.id.startswith(prefix, autoescape=True), owner=owner, limit=2)
+
+    async def by_reference(self, reference: str, *, owner: str) -> list[Image]:
+        """The images of a reference, the newest first."""
+        return await self._find(ImageRow.reference == reference, owner=owner)
+
+    async def page(self, *, owner: str, before: int | None, limit: int, references: Sequence[str] = ()) -> list[Image]:
+        """Images numbered below `before`, the newest first. A reference that ends with `:` or `@` has any tag."""
+        conditions: list[ColumnElement[bool]] = []
+        if before is not None:
+            conditions.append(ImageRow.number < before)
+        if references:
+            alternatives = [
+                ImageRow.reference.startswith(reference, autoescape=True)
+                if reference.endswith((":", "@"))
+                else ImageRow.reference == reference
+                for reference in references
+            ]
+            conditions.append(alternatives[0] if len(alternatives) == 1 else alternatives[0] | alternatives[1])
+        return await self._find(*conditions, owner=owner, limit=limit)
+
+    async def building(self, *, lease_before: int | None = None) -> list[Image]:
+        """Images that are being built; with `lease_before`, those that no worker has held since then."""
+        conditions: list[ColumnElement[bool]] = [ImageRow.status == Status.BUILDING]
+        if lease_before is not None:
+            conditions += [ImageRow.lease_until < lease_before, ImageRow.created_at < lease_before]
+        return await self._find(*conditions)
+
+    async def claim(self, image_id: str, *, now: int, lease_until: int) -> Claim | None:
+        """Takes a build up; None where it has ended, or somebody's lease still runs."""
+        matches = (ImageRow.id == image_id, ImageRow.status == Status.BUILDING, ImageRow.lease_until < now)
+        change = (
+            update(ImageRow)
+            .where(*matches)
+            .values(attempt=ImageRow.attempt + 1, lease_until=lease_until, stages=[])
+            .returning(ImageRow.attempt)
+        )
+        async with self._database.write() as session:
+            attempt = (await session.execute(change)).scalar_one_or_none()
+        return None if attempt is None else Claim(id=image_id, attempt=attempt)
+
+    async def renew(self, claim: Claim, *, lease_until: int) -> None:
+        """Holds the build on. Raises BuildLost."""
+        async with self._database.write() as session:
+            await _write(session, claim, {"lease_until": lease_until})
+
+    async def record(
+        self,
+        claim: Claim,
+        *,
+        layers: Sequence[Layer] | None = None,
+        stages: Sequence[Stage] | None = None,
+        disk_digest: str | None = None,
+    ) -> None:
+        """Notes how far the build has come. Raises BuildLost."""
+        values: dict[str, Any] = {}
+        if layers is not None:
+            values["layers"] = [asdict(layer) for layer in layers]
+        if stages is not None:
+            values["stages"] = [asdict(stage) for stage in stages]
+        if disk_digest is not None:
+            values["disk_digest"] = disk_digest
+        async with self._database.write() as session:
+            await _write(session, claim, values)
+
+    async def finish(self, session: AsyncSession, claim: Claim, values: dict[str, Any]) -> None:
+        """Ends the build in the session's transaction. Raises BuildLost."""
+        await _write(session, claim, values)
+
+    async def take_over(
+        self, session: AsyncSession, *, owner: str, image_id: str, reference: str, disk: str, now: int
+    ) -> None:
+        """Gives a ready image its reference, in the session's transaction.
+
+        Former holders with the same disk go, and their ids name this image from now on; others keep their id and are
+        named by digest, `name@sha256:…`.
+        """
+        others = (
+            ImageRow.owner == owner,
+            ImageRow.status == Status.READY,
+            ImageRow.id != image_id,
+            ImageRow.reference == reference,
+        )
+        same = (await session.scalars(select(ImageRow.id).where(*others, ImageRow.disk_digest == disk))).all()
+        for former in same:
+            await session.execute(update(AliasRow).where(AliasRow.image_id == former).values(image_id=image_id))
+            await session.execute(delete(ImageRow).where(ImageRow.id == former))
+            await session.execute(insert(AliasRow).values(id=former, image_id=image_id, created_at=now))
+        if "@" not in reference:
+            name = reference.rpartition(":")[0]
+            await session.execute(update(ImageRow).where(*others).values(reference=f"{name}@" + ImageRow.digest))
+
+    async def cancel(self, image_id: str, *, owner: str, now: int) -> bool:
+        """Ends a build as cancelled; False where it had ended."""
+        matches = (ImageRow.id == image_id, ImageRow.owner == owner, ImageRow.status == Status.BUILDING)
+        change = update(ImageRow).where(*matches).values(status=Status.CANCELLED, ended_at=now)
+        async with self._database.write() as session:
+            return cast("CursorResult[Any]", await session.execute(change)).rowcount == 1
+
+    async def delete(self, image_id: str) -> None:
+        """Deletes an image that has ended."""
+        async with self._database.write() as session:
+            await session.execute(delete(ImageRow).where(ImageRow.id == image_id, ImageRow.status != Status.BUILDING))
+
+    async def disk_users(self, disk_digest: str) -> list[str]:
+        """Ids of images that are, or are about to be, made of a disk."""
+        query = select(ImageRow.id).where(
+            ImageRow.disk_digest == disk_digest, ImageRow.status.in_([Status.READY, Status.BUILDING])
+        )
+        async with self._database.read() as session:
+            return list((await session.scalars(query)).all())
+
+    async def in_use(self) -> tuple[set[str], set[str]]:
+        """DiffIDs and disk digests that some image is, or may soon be, made of."""
+        query = select(ImageRow.layers, ImageRow.disk_digest).where(
+            ImageRow.status.in_([Status.READY, Status.BUILDING])
+        )
+        async with self._database.read() as session:
+            rows = (await session.execute(query)).all()
+        diff_ids = {layer["diff_id"] for row in rows for layer in row.layers}
+        return diff_ids, {row.disk_digest for row in rows if row.disk_digest}
+
+    async def forget(self, *, ended_before: int, aliases_before: int) -> None:
+        """Deletes what failed or was cancelled long ago, and former ids of long ago."""
+        over = ImageRow.status.in_([Status.FAILED, Status.CANCELLED])
+        async with self._database.write() as session:
+            await session.execute(delete(ImageRow).where(over, ImageRow.ended_at < ended_before))
+            await session.execute(delete(AliasRow).where(AliasRow.created_at < aliases_before))
+
+    async def _find(
+        self, *conditions: ColumnElement[bool], owner: str | None = None, limit: int | None = None
+    ) -> list[Image]:
+        query = select(ImageRow).where(*conditions).order_by(ImageRow.number.desc()).limit(limit)
+        if owner is not None:
+            query = query.where(ImageRow.owner == owner)
+        async with self._database.read() as session:
+            return [_image(row) for row in (await session.scalars(query)).all()]
+
+
+async def _write(session: AsyncSession, claim: Claim, values: dict[str, Any]) -> None:
+    matches = (ImageRow.id == claim.id, ImageRow.attempt == claim.attempt, ImageRow.status == Status.BUILDING)
+    done = cast("CursorResult[Any]", await session.execute(update(ImageRow).where(*matches).values(values)))
+    if done.rowcount != 1:
+        raise BuildLost(f"Attempt {claim.attempt} of build {claim.id} is not the one that counts.", id=claim.id)
+
+
+def _image(row: ImageRow) -> Image:
+    return Image(
+        number=row.number,
+        id=row.id,
+        owner=row.owner,
+        reference=row.reference,
+        status=Status(row.status),
+        created_at=row.created_at,
+        context=BuildContext(**row.context) if row.context else None,
+        reason=row.reason,
+        attempt=row.attempt,
+        lease_until=row.lease_until,
+        ended_at=row.ended_at,
+        digest=row.digest,
+        disk_digest=row.disk_digest,
+        layers=tuple(Layer(**layer) for layer in row.layers),
+        stages=tuple(Stage(**stage) for stage in row.stages),
+        config=image_config(row.config),
+    )

@@ -1,0 +1,79 @@
+"""Blocking work beside the event loop that a cancellation waits for, so that nothing is cleared away under it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractContextManager
+
+__all__ = ["entered", "in_thread", "locked_when_free"]
+
+Result = TypeVar("Result")
+LOCK_POLL_SECONDS = 0.02
+
+
+def _let_it_end() -> None:
+    """The interruption of work that is soon over."""
+
+
+async def in_thread(work: Callable[[], Result], *, interrupt: Callable[[], None] = _let_it_end) -> Result:
+    """Runs blocking work in a thread. When cancelled it calls `interrupt`, waits for the thread, and then ends."""
+    running = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        interrupt()
+        await _ended(running)
+        raise
+
+
+async def _ended(running: asyncio.Future[Result]) -> None:
+    """Waits for work whose result nobody wants, whatever else is cancelled meanwhile."""
+    while not running.done():
+        try:
+            await asyncio.wait([running])
+        except asyncio.CancelledError:
+            continue
+    if not running.cancelled():
+        running.exception()
+
+
+@asynccontextmanager
+async def entered(lock: AbstractContextManager[Result]) -> AsyncIterator[Result]:
+    """A blocking context manager that may have to wait a little to be entered."""
+    entering = asyncio.ensure_future(asyncio.to_thread(lock.__enter__))
+    try:
+        held = await asyncio.shield(entering)
+    except asyncio.CancelledError:
+        await _ended(entering)
+        if entering.exception() is None:
+            lock.__exit__(None, None, None)
+        raise
+    try:
+        yield held
+    finally:
+        lock.__exit__(None, None, None)
+
+
+@asynccontextmanager
+async def locked_when_free(lock: Callable[[], AbstractContextManager[None]]) -> AsyncIterator[None]:
+    """A lock that may be held for long: asked for again and again, without a thread that waits.
+
+    `lock` makes a context manager whose entering raises BlockingIOError while somebody else holds it.
+    """
+    while True:
+        held = lock()
+        try:
+            held.__enter__()
+        except BlockingIOError:
+            await asyncio.sleep(LOCK_POLL_SECONDS)
+        else:
+            break
+    try:
+        yield
+    finally:
+        held.__exit__(None, None, None)

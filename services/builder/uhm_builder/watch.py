@@ -1,0 +1,137 @@
+"""Watching a build: the database says what is so, NATS only that it is worth a look, or how far a layer is.
+
+While NATS is silent the database is asked once a second, so the end of a build is never missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from nats.errors import Error as NatsError
+
+from uhm_builder.errors import NoSuchImage
+from uhm_common.errors import Unavailable
+from uhm_common.events import progress_subject
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    from nats.aio.msg import Msg
+
+    from uhm_builder.images import Image
+    from uhm_builder.store import ImageStore
+    from uhm_common.events import EventBus
+
+__all__ = ["LayerProgress", "OutputLine", "Watcher"]
+
+Hint = dict[str, Any]
+
+POLL_SECONDS = 1.0
+LAST_WORDS_SECONDS = 0.3
+HINTS_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerProgress:
+    """Bytes done of one layer; `total` is 0 where it is not known."""
+
+    stage: str
+    layer: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutputLine:
+    """A line of the Docker Engine's output."""
+
+    text: str
+
+
+class Watcher:
+    """Follows builds."""
+
+    def __init__(self, *, store: ImageStore, events: EventBus) -> None:
+        self._store = store
+        self._events = events
+
+    async def watch(self, image_id: str) -> AsyncGenerator[Image | LayerProgress | OutputLine, None]:
+        """The image now and at each change, and what its build tells, until it has ended. Raises NoSuchImage."""
+        async with self._hints(image_id) as hints:
+            shown: Image | None = None
+            heard_all = False
+            while True:
+                image = await self._store.get(image_id)
+                if image is None:
+                    raise NoSuchImage(f"The image {image_id} was deleted.")
+                if image.status.ended:
+                    if shown is None:
+                        heard_all = True  # it had ended before anybody watched
+                    async for word in _last_words(hints, heard_all=heard_all):
+                        yield word
+                    yield image
+                    return
+                visible = replace(image, lease_until=0)
+                if visible != shown:
+                    shown = visible
+                    yield image
+                heard_all = False
+                async for hint in _until_changed(hints):
+                    heard_all = "ended" in hint
+                    for word in _words(hint):
+                        yield word
+
+    @asynccontextmanager
+    async def _hints(self, image_id: str) -> AsyncIterator[asyncio.Queue[Hint]]:
+        hints: asyncio.Queue[Hint] = asyncio.Queue(HINTS_MAX)
+
+        async def heard(message: Msg) -> None:
+            if not hints.full():
+                hints.put_nowait(json.loads(message.data))
+
+        try:
+            subscription = await self._events.client.subscribe(progress_subject(image_id), cb=heard)
+        except (NatsError, Unavailable, OSError):
+            yield hints  # nothing comes, so the database is asked
+            return
+        try:
+            yield hints
+        finally:
+            with suppress(NatsError):  # where the connection is gone, the subscription is too
+                await subscription.unsubscribe()
+
+
+async def _until_changed(hints: asyncio.Queue[Hint]) -> AsyncIterator[Hint]:
+    """What is told, up to a hint that the database changed, or a second."""
+    deadline = asyncio.get_running_loop().time() + POLL_SECONDS
+    while True:
+        try:
+            async with asyncio.timeout_at(deadline):
+                hint = await hints.get()
+        except TimeoutError:
+            return
+        yield hint
+        if "changed" in hint:
+            return
+
+
+async def _last_words(hints: asyncio.Queue[Hint], *, heard_all: bool) -> AsyncIterator[LayerProgress | OutputLine]:
+    """What a build that has ended still says: its worker may be a moment behind the database."""
+    while not heard_all:
+        try:
+            async with asyncio.timeout(LAST_WORDS_SECONDS):
+                hint = await hints.get()
+        except TimeoutError:
+            return
+        heard_all = "ended" in hint
+        for word in _words(hint):
+            yield word
+
+
+def _words(hint: Hint) -> list[LayerProgress | OutputLine]:
+    progress = [LayerProgress(**entry) for entry in hint.get("progress", ())]
+    return [*progress, *(OutputLine(line) for line in hint.get("output", ()))]

@@ -1,0 +1,1 @@
+"""The worker: takes builds from the queue and makes images."""

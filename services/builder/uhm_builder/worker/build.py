@@ -1,0 +1,125 @@
+"""One attempt at one build, from the claim to its end in the database."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from uhm_builder.errors import BuildLost
+from uhm_builder.feed import Feed
+from uhm_builder.images import Image, Status
+from uhm_builder.journal import Journal
+from uhm_builder.threads import entered
+from uhm_common.errors import UhmError
+from uhm_common.events import IMAGES_READY
+from uhm_common.logs import get_logger
+
+if TYPE_CHECKING:
+    from uhm_builder.pipeline import Made, Pipeline
+    from uhm_builder.sources.chooser import Sources
+    from uhm_builder.store import Claim, ImageStore
+    from uhm_common.artifacts import ArtifactStore
+    from uhm_common.database import Database
+    from uhm_common.events import EventBus
+    from uhm_common.outbox import Outbox
+
+__all__ = ["Builder"]
+
+log = get_logger()
+
+
+class Builder:
+    """Runs builds that were claimed."""
+
+    def __init__(
+        self,
+        *,
+        artifacts: ArtifactStore,
+        database: Database,
+        store: ImageStore,
+        outbox: Outbox,
+        events: EventBus,
+        sources: Sources,
+        pipeline: Pipeline,
+    ) -> None:
+        self._artifacts = artifacts
+        self._database = database
+        self._store = store
+        self._outbox = outbox
+        self._events = events
+        self._sources = sources
+        self._pipeline = pipeline
+
+    async def build(self, claim: Claim, image: Image) -> None:
+        """Makes the image and ends the build as ready or failed. Raises BuildLost; a cancellation ends nothing."""
+        feed = Feed(image.id, events=self._events)
+        journal = Journal(claim, store=self._store, feed=feed)
+        sending = asyncio.create_task(feed.run())
+        try:
+            async with entered(self._artifacts.in_use()):
+                made = await self._make(image, journal, feed)
+                await self._finish(claim, image, made, journal)
+        except BuildLost:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it was, the build has ended
+            await self.fail(claim, _reason(image, error), journal=journal)
+        finally:
+            sending.cancel()
+            with suppress(asyncio.CancelledError):
+                await sending
+            await feed.ended()
+
+    async def _make(self, image: Image, journal: Journal, feed: Feed) -> Made:
+        source = self._sources.open(image, feed)
+        try:
+            return await self._pipeline.run(source, journal)
+        finally:
+            await source.close()
+
+    async def _finish(self, claim: Claim, image: Image, made: Made, journal: Journal) -> None:
+        now = time.time_ns()
+        values = {
+            "status": Status.READY,
+            "ended_at": now,
+            "digest": made.digest,
+            "disk_digest": made.disk_digest,
+            "layers": [asdict(layer) for layer in made.layers],
+            "stages": [asdict(stage) for stage in journal.stages],
+            "config": asdict(made.config),
+        }
+        event = {
+            "id": image.id,
+            "owner": image.owner,
+            "reference": image.reference,
+            "disk_digest": made.disk_digest,
+        }
+        async with self._database.write() as session:
+            await self._store.finish(session, claim, values)
+            await self._store.take_over(
+                session, owner=image.owner, image_id=image.id, reference=image.reference, disk=made.disk_digest, now=now
+            )
+            await self._outbox.add(session, IMAGES_READY, event, message_id=f"{image.id}-ready")
+        self._outbox.wake()
+        log.info("build.ready", build_id=image.id, reference=image.reference, attempt=claim.attempt)
+
+    async def fail(self, claim: Claim, reason: str, *, journal: Journal | None = None) -> None:
+        """Ends a build as failed. Raises BuildLost."""
+        values = {"status": Status.FAILED, "reason": reason, "ended_at": time.time_ns()}
+        if journal is not None:
+            values["stages"] = [asdict(stage) for stage in journal.stages]
+        async with self._database.write() as session:
+            await self._store.finish(session, claim, values)
+        log.info("build.failed", build_id=claim.id, reason=reason, attempt=claim.attempt)
+
+
+def _reason(image: Image, error: Exception) -> str:
+    """What the user is told: our own errors as they are, anything else by a number that the log has."""
+    if isinstance(error, UhmError):
+        return str(error)
+    correlation = uuid.uuid4().hex[:12]
+    log.error("build.broke", build_id=image.id, correlation_id=correlation, exc_info=error)
+    return f"Something went wrong on our side. The log has the cause under {correlation}."
