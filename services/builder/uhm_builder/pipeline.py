@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from uhm_builder.images import ImageConfig, Layer
     from uhm_builder.journal import Journal
     from uhm_builder.layers import LayerMaker
-    from uhm_builder.sources.base import Source
+    from uhm_builder.sources.source import Source
     from uhm_common.artifacts import ArtifactStore
 
 __all__ = ["Made", "Pipeline"]

@@ -11,8 +11,8 @@ from uhm_builder.sources.reference import parse_reference
 if TYPE_CHECKING:
     from uhm_builder.images import Image
     from uhm_builder.settings import BuilderSettings
-    from uhm_builder.sources.base import Reporter, Source
     from uhm_builder.sources.registry import RegistryClient
+    from uhm_builder.sources.source import Reporter, Source
 
 __all__ = ["Sources"]
 

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 from uhm_builder.errors import ContentMismatch, UnsupportedImage
 from uhm_builder.images import Layer, StageName
 from uhm_builder.inflate import Inflater
-from uhm_builder.sources.base import Resolved
 from uhm_builder.sources.config import parse_config
 from uhm_builder.sources.manifest import Index, Manifest, choose, parse_manifest
+from uhm_builder.sources.source import Resolved
 from uhm_builder.threads import in_thread
 
 if TYPE_CHECKING:
     from uhm_builder.layers import LayerMaker
     from uhm_builder.mkfs import Conversion
-    from uhm_builder.sources.base import Reporter
     from uhm_builder.sources.manifest import Descriptor
     from uhm_builder.sources.reference import Reference
     from uhm_builder.sources.registry import RegistryClient, Repository
+    from uhm_builder.sources.source import Reporter
 
 __all__ = ["RegistrySource"]
 
