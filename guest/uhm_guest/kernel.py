@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 import zstandard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = [
     "Kernel",
@@ -120,13 +120,20 @@ def has_pvh_entry(vmlinux: bytes) -> bool:
     """Whether an x86-64 ELF kernel carries the note that names its PVH entry point."""
     if vmlinux[:5] != b"\x7fELF\x02":
         return False
+    try:
+        return any(_notes_have_entry(notes) for notes in _note_segments(vmlinux))
+    except struct.error:  # cut short
+        return False
+
+
+def _note_segments(vmlinux: bytes) -> Iterator[bytes]:
+    """Yield the content of each PT_NOTE segment of an ELF-64 file."""
     (headers,) = struct.unpack_from("<Q", vmlinux, 0x20)
     size, count = struct.unpack_from("<HH", vmlinux, 0x36)
     for header in range(headers, headers + size * count, size):
         kind, _, offset, _, _, length = struct.unpack_from("<IIQQQQ", vmlinux, header)
-        if kind == _PT_NOTE and _notes_have_entry(vmlinux[offset : offset + length]):
-            return True
-    return False
+        if kind == _PT_NOTE:
+            yield vmlinux[offset : offset + length]
 
 
 def _notes_have_entry(notes: bytes) -> bool:
