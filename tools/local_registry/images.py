@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -21,7 +23,6 @@ from uhm_common.process import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from docker import DockerClient
 
@@ -64,7 +65,7 @@ def ensure_images(engine_host: str | None = None, *, directory: Path = DIRECTORY
             return
         with registry(directory=directory) as url, engine(engine_host, scratch=directory / "engine") as client:
             address = urlsplit(url).netloc
-            with _base(client, address, scratch=directory, exists=made.get(BASE) == _base_digest()):
+            with _base(client, address, exists=made.get(BASE) == _base_digest()):
                 made[BASE] = _base_digest()
                 _save(stamp, made)
                 for example in stale:
@@ -82,7 +83,7 @@ def examples() -> list[Example]:
 
 
 @contextmanager
-def _base(client: DockerClient, address: str, *, scratch: Path, exists: bool) -> Iterator[None]:
+def _base(client: DockerClient, address: str, *, exists: bool) -> Iterator[None]:
     """Gives the engine our Debian under the name that Dockerfiles use, for as long as they are built.
 
     An engine that has another image by that name gets it back.
@@ -91,23 +92,22 @@ def _base(client: DockerClient, address: str, *, scratch: Path, exists: bool) ->
     if exists:
         client.images.pull(f"{address}/{BASE}", tag=SUITE)
     else:
-        _make_base(client, address, scratch=scratch)
+        _make_base(client, address)
     with _named(client, reference, BASE_NAME):
         yield
     for tag in {SUITE} if exists else set(BASE_TAGS):
         client.images.remove(f"{address}/{BASE}:{tag}")
 
 
-def _make_base(client: DockerClient, address: str, *, scratch: Path) -> None:
+def _make_base(client: DockerClient, address: str) -> None:
     """Makes a minimal Debian out of its packages and pushes it."""
-    tar = scratch / "debian.tar"
-    try:
-        run([*MMDEBSTRAP, tar], timeout=MMDEBSTRAP_SECONDS, env=_proxies())
+    with tempfile.TemporaryDirectory(prefix="uhm-debian-", ignore_cleanup_errors=True) as scratch:
+        Path(scratch).chmod(0o755)  # mmdebstrap works there as other users, too
+        tar = Path(scratch, "debian.tar")
+        run([*MMDEBSTRAP, tar], timeout=MMDEBSTRAP_SECONDS, env=_proxies() | {"TMPDIR": scratch})
         for tag in BASE_TAGS:
             client.api.import_image_from_file(str(tar), f"{address}/{BASE}", tag, changes=['CMD ["bash"]'])
             _push(client, f"{address}/{BASE}", tag)
-    finally:
-        tar.unlink(missing_ok=True)
 
 
 def _build(client: DockerClient, address: str, example: Example) -> None:
