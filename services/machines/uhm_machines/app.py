@@ -1,0 +1,142 @@
+"""The only wiring: from settings to the parts of this service, and what runs while it serves."""
+
+from __future__ import annotations
+
+import os
+import resource
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import grpc
+
+from uhm_common.artifacts import ArtifactStore, locked
+from uhm_common.bootstrap import GRPC_OPTIONS, Server
+from uhm_common.boundary import Boundary
+from uhm_common.database import Database
+from uhm_common.errors import FailedPrecondition
+from uhm_common.identity import AuthServiceKeys, TokenVerifier
+from uhm_common.settings import database_url
+from uhm_machines.capacity import Capacity
+from uhm_machines.exports import ImageExports
+from uhm_machines.images import BuilderImages
+from uhm_machines.ledger import Ledger
+from uhm_machines.ports import PortBook
+from uhm_machines.probe import HostProbe, host_memory_mib
+from uhm_machines.requests import Bounds
+from uhm_machines.service import MachineService
+from uhm_machines.servicer import MachineServicer
+from uhm_machines.starts import Starts
+from uhm_machines.store import MachineStore
+from uhm_machines.supervisor import Supervisor
+from uhmalguhm.machines.v1 import machine_pb2, machine_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from uhm_machines.settings import Settings
+
+__all__ = ["Host", "open_host", "serve"]
+
+SERVICE: Final = machine_pb2.DESCRIPTOR.services_by_name["MachineService"].full_name
+_MIB: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """The machines of this host, taken over from whoever ran them before."""
+
+    store: MachineStore
+    ledger: Ledger
+    supervisor: Supervisor
+    exports: ImageExports
+    probe: HostProbe
+    artifacts: ArtifactStore
+
+
+@asynccontextmanager
+async def open_host(settings: Settings) -> AsyncIterator[Host]:
+    """Opens the database and takes over what runs. At the end all of it is let go of, and goes on.
+
+    Raises FailedPrecondition where another process has these machines.
+    """
+    settings.machines_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _raise_file_limit()
+    database = Database(database_url(settings, service="machines"))
+    artifacts = ArtifactStore(settings.artifacts_dir)
+    probe = HostProbe(qemu=settings.qemu, accelerator=settings.accelerator, cache=settings.machines_dir / "host.json")
+    exports = ImageExports(settings.exports_dir, artifacts=artifacts)
+    store = MachineStore(database)
+    ledger = Ledger(store)
+    supervisor = Supervisor(
+        settings.machines_dir,
+        store=store,
+        ledger=ledger,
+        starts=Starts(qemu=settings.qemu, probe=probe, exports=exports, artifacts=artifacts),
+        exports=exports,
+        artifacts=artifacts,
+        ports=PortBook(),
+        capacity=Capacity(machines=settings.max_machines, memory_mib=settings.max_memory_mib or host_memory_mib()),
+    )
+    with _sole_owner(settings):
+        try:
+            await store.migrate()
+            await supervisor.adopt()
+            yield Host(
+                store=store, ledger=ledger, supervisor=supervisor, exports=exports, probe=probe, artifacts=artifacts
+            )
+        finally:
+            await supervisor.close()
+            exports.close()
+            await database.close()
+
+
+async def serve(settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT."""
+    async with (
+        open_host(settings) as host,
+        grpc.aio.insecure_channel(settings.auth_address, options=GRPC_OPTIONS) as auth,
+        grpc.aio.insecure_channel(settings.builder_address, options=GRPC_OPTIONS) as builder,
+    ):
+        service = MachineService(
+            store=host.store,
+            ledger=host.ledger,
+            supervisor=host.supervisor,
+            images=BuilderImages(builder),
+            artifacts=host.artifacts,
+            bounds=Bounds(memory_mib=host_memory_mib(), vcpus=os.cpu_count() or 1),
+        )
+        verifier = TokenVerifier(AuthServiceKeys(auth), issuer=settings.token_issuer, audience=settings.token_audience)
+        servicer = MachineServicer(service)
+
+        async def bound_logs() -> None:
+            await host.supervisor.bound_logs(keep=settings.max_log_mib * _MIB)
+
+        async def probe_early() -> None:
+            await host.probe.run_early(host.artifacts)
+
+        await Server(
+            listen=settings.listen,
+            services=[SERVICE],
+            add=lambda server: machine_pb2_grpc.add_MachineServiceServicer_to_server(servicer, server),
+            interceptors=[Boundary(verifier=verifier)],
+            background=[host.exports.keep, bound_logs, probe_early],
+        ).serve()
+
+
+@contextmanager
+def _sole_owner(settings: Settings) -> Iterator[None]:
+    """Makes sure that one process only has the machines of a state directory."""
+    try:
+        with locked(settings.machines_dir / "service.lock", exclusive=True, blocking=False):
+            yield
+    except BlockingIOError as error:
+        raise FailedPrecondition(
+            f"Another process runs the machines in {settings.machines_dir}.", hint="Stop it first."
+        ) from error
+
+
+def _raise_file_limit() -> None:
+    """Allows us and our children as many open files as the system does: the export daemon opens each layer."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,134 @@
+"""What host and guest say to each other (docs/guest.md).
+
+The guest writes each event twice: to a file, durably, and to the control socket. The file is what is read; bytes on
+the socket are only the bell that something was added to it. So a service that comes back reads on where nothing was
+lost, and there is one parser.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from uhm_machines.files import connect_unix
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from uhm_machines.machine import Workload
+
+__all__ = ["EventLog", "GuestChannel", "GuestEvent", "Verb", "encode_run"]
+
+_CONNECT_POLL_SECONDS = 0.05
+
+
+class Verb(StrEnum):
+    """What the host can ask of the guest."""
+
+    RUN = "run"
+    SIGNAL = "signal"
+    STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class GuestEvent:
+    """One event; `time` is in seconds since the guest's boot."""
+
+    time: float
+    name: str
+    argument: str = ""
+
+
+def encode_run(workload: Workload) -> bytes:
+    """The payload of `run`, with the host's clock as it is now."""
+    pairs = [
+        *(("arg", word) for word in workload.argv),
+        *(("env", variable) for variable in workload.env),
+        *(("port", str(port)) for port in workload.watched_ports),
+        ("cwd", workload.working_dir),
+        ("user", workload.user),
+        ("hostname", workload.hostname),
+        ("time", str(time.time_ns())),
+    ]
+    return b"".join(f"{key}\0{value}\0".encode() for key, value in pairs if value or key == "arg")
+
+
+def parse_event(line: bytes) -> GuestEvent | None:
+    """One line of events without its newline; None where it is not one."""
+    stamp, _, rest = line.decode(errors="replace").partition(" ")
+    name, _, argument = rest.partition(" ")
+    try:
+        return GuestEvent(float(stamp), name, argument) if name else None
+    except ValueError:
+        return None
+
+
+class EventLog:
+    """The events file, read from the start of the machine on, each line once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+        self._last = 0.0
+
+    def wall_clock_ns(self, event: GuestEvent) -> int:
+        """When an event that was read happened, in nanoseconds since 1970: the last one when the file was written."""
+        try:
+            written_ns = self._path.stat().st_mtime_ns
+        except FileNotFoundError:
+            written_ns = time.time_ns()
+        return written_ns - round((self._last - event.time) * 1e9)
+
+    def read_new(self) -> list[GuestEvent]:
+        """What was added since the last call. An incomplete line waits for its end; one that is no event is skipped."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                lines, newline, _ = file.read().rpartition(b"\n")
+        except FileNotFoundError:
+            return []
+        self._offset += len(lines) + len(newline)
+        events = [event for line in lines.splitlines() if (event := parse_event(line)) is not None]
+        if events:
+            self._last = events[-1].time
+        return events
+
+
+class GuestChannel:
+    """The host's end of the control socket. It is connected to whenever something is to be sent or heard."""
+
+    def __init__(self, socket_path: Path) -> None:
+        self._path = socket_path
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def connect(self) -> None:
+        """Connects, where it is not. Raises OSError where nothing listens."""
+        if self._writer is None:
+            self._reader, self._writer = await asyncio.open_unix_connection(sock=connect_unix(self._path))
+
+    async def send(self, verb: Verb, payload: bytes = b"") -> None:
+        """Hands over one message; the guest need not read it at once, nor ever. Raises OSError where QEMU is gone."""
+        await self.connect()
+        assert self._writer is not None
+        self._writer.write(f"{verb} {len(payload)}\n".encode() + payload)
+
+    async def bell(self) -> None:
+        """Returns when the guest has written something, or, once QEMU is gone, after a moment."""
+        with contextlib.suppress(OSError):
+            await self.connect()
+            assert self._reader is not None
+            if await self._reader.read(65536):
+                return
+        self.close()
+        await asyncio.sleep(_CONNECT_POLL_SECONDS)
+
+    def close(self) -> None:
+        """Closes the socket; QEMU goes on listening on its end."""
+        if self._writer is not None:
+            self._writer.close()
+        self._reader = self._writer = None

@@ -1,0 +1,53 @@
+"""The one table."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+__all__ = ["MACHINES", "METADATA", "VERSION_TABLE"]
+
+VERSION_TABLE = "machines_schema_version"
+METADATA = MetaData()
+
+MACHINES = Table(
+    "machines_machine",
+    METADATA,
+    Column("id", String(32), primary_key=True),
+    Column("name", String(63), nullable=False),
+    Column("owner", String(255), nullable=False),
+    Column("image_id", String(255), nullable=False),
+    Column("image_reference", Text, nullable=False),
+    Column("disk_digest", String(80), nullable=False),
+    Column("workload", JSON, nullable=False),
+    Column("memory_mib", Integer, nullable=False),
+    Column("vcpus", Integer, nullable=False),
+    Column("ports", JSON, nullable=False),
+    Column("auto_remove", Boolean, nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("starts", Integer, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("exit_code", Integer),
+    Column("started_ns", BigInteger),
+    Column("ended_ns", BigInteger),
+    Column("start_kind", String(16), nullable=False),
+    Column("accelerator", String(16)),
+    Column("phases", JSON, nullable=False),
+    Column("pid", Integer),
+    Column("console_tail", Text, nullable=False),
+    Column("listening", Boolean, nullable=False),
+    UniqueConstraint("owner", "name", name="machines_machine_owner_name"),
+    Index("machines_machine_owner_created", "owner", "created_ns", "id"),
+)

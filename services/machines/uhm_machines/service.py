@@ -1,0 +1,213 @@
+"""What can be done with machines, for their owners."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from uhm_common.logs import get_logger
+from uhm_machines.errors import InvalidRequest, NameTaken, WrongState
+from uhm_machines.logfiles import follow_log
+from uhm_machines.machine import Machine
+from uhm_machines.names import random_name
+from uhm_machines.output import LogSource
+from uhm_machines.requests import checked
+from uhm_machines.states import ENDED
+from uhm_machines.timeline import Timeline
+from uhm_machines.workload import workload_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from uhm_common.artifacts import ArtifactStore
+    from uhm_common.identity import Identity
+    from uhm_machines.images import Images
+    from uhm_machines.ledger import Ledger
+    from uhm_machines.live import LiveMachine
+    from uhm_machines.output import LogEntry
+    from uhm_machines.requests import Bounds, MachineRequest, WaitFor
+    from uhm_machines.store import MachineStore
+    from uhm_machines.supervisor import Supervisor
+
+__all__ = ["MachineService"]
+
+log = get_logger()
+
+DEFAULT_GRACE_SECONDS: Final = 10
+MAX_GRACE_SECONDS: Final = 3600
+DEFAULT_PAGE_SIZE: Final = 50
+MAX_PAGE_SIZE: Final = 1000
+_HOSTNAME_DIGITS: Final = 12
+_NAME_TRIES: Final = 10
+
+
+class MachineService:
+    """Machines, each seen by its owner only: for anyone else there is no such machine."""
+
+    def __init__(
+        self,
+        *,
+        store: MachineStore,
+        ledger: Ledger,
+        supervisor: Supervisor,
+        images: Images,
+        artifacts: ArtifactStore,
+        bounds: Bounds,
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._supervisor = supervisor
+        self._images = images
+        self._artifacts = artifacts
+        self._bounds = bounds
+
+    async def create(self, request: MachineRequest, *, identity: Identity) -> Machine:
+        """Makes a machine and starts it; answers when it has come as far as the request waits for, or has ended.
+
+        Where it cannot be started nothing is left of it. A caller that goes away does not end what was begun.
+        """
+        timeline = Timeline()
+        request = checked(request, self._bounds)
+        image = await self._images.resolve(request.image, identity=identity)
+        machine_id = uuid.uuid4().hex
+        machine = Machine(
+            id=machine_id,
+            name=request.name,
+            owner=identity.username,
+            image_id=image.id,
+            image_reference=image.reference,
+            disk_digest=image.disk_digest,
+            workload=workload_of(request, image.config, hostname=machine_id[:_HOSTNAME_DIGITS]),
+            memory_mib=request.memory_mib,
+            vcpus=request.vcpus,
+            ports=request.ports,
+            auto_remove=request.auto_remove,
+            created_ns=time.time_ns(),
+        )
+        live = await asyncio.shield(self._supervisor.spawn(self._create(machine, timeline)))
+        return await live.reached(request.wait)
+
+    async def get(self, reference: str, *, identity: Identity) -> Machine:
+        """One machine. Raises MachineNotFound, AmbiguousId."""
+        return await self._store.find(identity.username, reference)
+
+    async def page(
+        self, *, size: int, token: str, include_ended: bool, identity: Identity
+    ) -> tuple[list[Machine], str]:
+        """A page of the caller's machines, and the next page's token. `size` 0 is the default."""
+        if size < 0:
+            raise InvalidRequest(f"page_size is {size}; it cannot be negative.", field="page_size")
+        bounded = min(size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+        return await self._store.page(identity.username, size=bounded, token=token, include_ended=include_ended)
+
+    async def stop(self, reference: str, *, grace: int | None, identity: Identity) -> Machine:
+        """Ends a machine; one that has ended already is answered as it is."""
+        grace = DEFAULT_GRACE_SECONDS if grace is None else grace
+        if not 0 <= grace <= MAX_GRACE_SECONDS:
+            raise InvalidRequest(
+                f"grace_seconds is {grace}; it can be from 0 to {MAX_GRACE_SECONDS}.", field="grace_seconds"
+            )
+        machine = await self._store.find(identity.username, reference)
+        async with self._supervisor.lock(machine.id):
+            live = self._supervisor.live(machine.id)
+        if live is None:
+            return await self._store.find(identity.username, machine.id)
+        await asyncio.shield(self._supervisor.spawn(live.stop(grace=grace)))
+        return live.machine
+
+    async def start(self, reference: str, *, wait: WaitFor, identity: Identity) -> Machine:
+        """Starts a machine that has ended, with its disk as it is. Raises WrongState where it has not."""
+        timeline = Timeline()
+        machine = await self._store.find(identity.username, reference)
+        live = await asyncio.shield(self._supervisor.spawn(self._start(machine, timeline)))
+        return await live.reached(wait)
+
+    async def delete(self, reference: str, *, force: bool, identity: Identity) -> None:
+        """Deletes a machine. Raises WrongState where it has not ended, unless forced."""
+        machine = await self._store.find(identity.username, reference)
+        await asyncio.shield(self._supervisor.spawn(self._delete(machine, force=force)))
+
+    async def watch(self, reference: str, *, identity: Identity) -> AsyncIterator[Machine]:
+        """A machine now and at every change, until it has ended or is deleted."""
+        machine = await self._store.find(identity.username, reference)
+        with self._ledger.subscribed(machine.id) as changes:
+            current: Machine | None = await self._store.find(identity.username, machine.id)
+            while current is not None:
+                yield current
+                if current.status in ENDED:
+                    return
+                current = await changes.next()
+
+    async def logs(
+        self, reference: str, *, source: LogSource, follow: bool, tail: int | None, identity: Identity
+    ) -> AsyncIterator[LogEntry]:
+        """What a machine wrote, the oldest first; with `follow` until it has ended."""
+        if tail is not None and tail < 0:
+            raise InvalidRequest(f"tail is {tail}; it cannot be negative.", field="tail")
+        machine = await self._store.find(identity.username, reference)
+        files = self._supervisor.files(machine.id)
+        path = files.output if source is LogSource.OUTPUT else files.console
+        with self._ledger.subscribed(machine.id) as changes:
+            machine = await self._store.find(identity.username, machine.id)
+            goes_on = follow and machine.status not in ENDED
+            async for entry in follow_log(path, source, tail=tail, until=(lambda: changes.over) if goes_on else None):
+                yield entry
+
+    async def _create(self, machine: Machine, timeline: Timeline) -> LiveMachine:
+        machine = await self._record(machine)
+        async with self._supervisor.lock(machine.id):
+            try:
+                await asyncio.to_thread(self._artifacts.take_lease, machine.disk_digest, holder=machine.id)
+                await asyncio.to_thread(self._supervisor.files(machine.id).make)
+                return await self._supervisor.launch(machine, timeline)
+            except BaseException:
+                await self._supervisor.remove(machine)
+                raise
+
+    async def _record(self, machine: Machine) -> Machine:
+        """Records a new machine, under a name of its own where it was given none. Raises NameTaken."""
+        if machine.name:
+            try:
+                await self._ledger.open(machine)
+            except NameTaken:
+                await self._make_way(machine)
+                await self._ledger.open(machine)
+            return machine
+        for attempt in range(_NAME_TRIES):
+            named = replace(machine, name=random_name(numbered=attempt > 1))
+            try:
+                await self._ledger.open(named)
+            except NameTaken:
+                continue
+            return named
+        raise NameTaken(named.name)
+
+    async def _make_way(self, machine: Machine) -> None:
+        """Removes a machine of the same name that has ended and is about to be deleted anyway."""
+        other = await self._store.find(machine.owner, machine.name)
+        async with self._supervisor.lock(other.id):
+            if other.auto_remove and other.status in ENDED and self._supervisor.live(other.id) is None:
+                await self._supervisor.remove(other)
+
+    async def _start(self, machine: Machine, timeline: Timeline) -> LiveMachine:
+        async with self._supervisor.lock(machine.id):
+            machine = await self._store.find(machine.owner, machine.id)
+            if machine.status not in ENDED:
+                raise WrongState(f"Machine {machine.name} is {machine.status}.", hint="Stop it first.")
+            return await self._supervisor.launch(machine, timeline)
+
+    async def _delete(self, machine: Machine, *, force: bool) -> None:
+        while True:
+            async with self._supervisor.lock(machine.id):
+                live = self._supervisor.live(machine.id)
+                if live is None:
+                    await self._supervisor.remove(machine)
+                    return
+            if not force:
+                raise WrongState(
+                    f"Machine {machine.name} is {live.machine.status}.", hint="Stop it first, or delete it by force."
+                )
+            await live.kill()
