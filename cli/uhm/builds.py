@@ -36,12 +36,14 @@ class BuildFailed(CommandError):
         return super().document() | {"image": self.image}
 
 
-def make_image(client: Client, output: Output, *, request: dict[str, Any]) -> dict[str, Any]:
+def make_image(
+    client: Client, output: Output, *, request: dict[str, Any], progress: BuildProgress | None = None
+) -> dict[str, Any]:
     """Asks for an image and shows how it is made. Raises BuildFailed. Ctrl-C leaves the build running, and says so."""
     image_id = client.post("/api/v1/images", request)["id"]
     try:
-        with build_progress(output) as progress:
-            image = watch_image(client, image_id, progress=progress)
+        with progress or build_progress(output) as shown:
+            image = watch_image(client, image_id, progress=shown)
     except KeyboardInterrupt:
         output.note(
             f"\nThe build of {short_id(image_id)} goes on. `uhm cancel {short_id(image_id)}` cancels it, `uhm images` "

@@ -103,7 +103,7 @@ class Client:
 
     @contextmanager
     def stream(self, path: str, **parameters: Any) -> Iterator[Iterator[JsonObject]]:
-        """A server stream: inside the block, an iterator over its messages, which raises ApiError where it ends badly."""
+        """A server stream: inside the block, an iterator over its messages, which may raise ApiError."""
 
         def send(headers: dict[str, str]) -> httpx.Response:
             request = self._http.build_request(
@@ -206,7 +206,7 @@ def _bearer(token: str) -> dict[str, str]:
 
 def _parameters(parameters: JsonObject) -> dict[str, str]:
     """Query parameters: absent and empty ones are left out, booleans as JSON has them."""
-    told = {name: value for name, value in parameters.items() if value not in (None, "", False)}
+    told = {name: value for name, value in parameters.items() if not (value is None or value is False or value == "")}
     return {name: "true" if value is True else str(value) for name, value in told.items()}
 
 

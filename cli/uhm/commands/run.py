@@ -112,14 +112,16 @@ def run(output: Output, /, **given: Any) -> None:
 def _image(client: Client, output: Output, options: RunOptions) -> dict[str, Any]:
     """The image to run, made now where it has to be."""
     from uhm.builds import find_image, make_image  # noqa: PLC0415 - heavy
+    from uhm.render.progress import LiveProgress, NoProgress  # noqa: PLC0415
 
     found = find_image(client, options.image) if options.pull != "always" else None
     if found is not None:
         return found
     if options.pull == "never":
         raise CommandError(f"There is no image {options.image!r}.", hint=f"`uhm pull {options.image}` makes it.")
-    output.note(f"Making an image of {options.image}")
-    return make_image(client, output, request={"image": options.image})
+    # Where standard error is no terminal it belongs to the workload alone.
+    progress = LiveProgress(output) if output.is_live else NoProgress()
+    return make_image(client, output, request={"image": options.image}, progress=progress)
 
 
 def _foreground(client: Client, output: Output, options: RunOptions, *, request: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from uhm.output import Output
 
-__all__ = ["BuildProgress", "LiveProgress", "PlainProgress", "build_progress"]
+__all__ = ["BuildProgress", "LiveProgress", "NoProgress", "PlainProgress", "build_progress"]
 
 
 class BuildProgress(Protocol):
@@ -36,7 +36,26 @@ def build_progress(output: Output) -> BuildProgress:
     return LiveProgress(output) if output.is_live else PlainProgress(output)
 
 
-class PlainProgress:
+class NoProgress:
+    """Shows nothing."""
+
+    def image(self, image: dict[str, Any]) -> None:
+        """Not shown."""
+
+    def layer(self, progress: dict[str, Any]) -> None:
+        """Not shown."""
+
+    def output(self, line: str) -> None:
+        """Not shown."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class PlainProgress(NoProgress):
     """A line per stage that has ended, and the engine's output."""
 
     def __init__(self, output: Output) -> None:
@@ -52,18 +71,9 @@ class PlainProgress:
                 self._told.add(stage["name"])
                 self._output.note(f"  {stage['name']:<8} {milliseconds(stage.get('duration_ms', 0.0)):>8}")
 
-    def layer(self, progress: dict[str, Any]) -> None:
-        """Bytes are not told."""
-
     def output(self, line: str) -> None:
         """Passed on."""
         self._output.note(line.rstrip("\n"))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
 
 class LiveProgress:

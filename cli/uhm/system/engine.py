@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from uhm.system.layout import Layout
     from uhm_common.dockerd import PrivateDockerd
 
-__all__ = ["Engine", "answers", "choose_engine", "private_dockerd", "running_engine"]
+__all__ = ["Engine", "answers", "choose_engine", "hub_mirror", "private_dockerd", "running_engine"]
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 OFF = "Dockerfile builds and docker-daemon: references are off"
@@ -32,12 +32,11 @@ class Engine:
 
 
 def running_engine(environment: Mapping[str, str]) -> str:
-    """The first engine that answers, of those that the environment names and the usual places; empty for none."""
-    named = [environment.get("UHM_DOCKER_HOST"), environment.get("DOCKER_HOST")]
-    usual = [DEFAULT_HOST]
+    """The first engine that answers, of the one that DOCKER_HOST names and the usual places; empty for none."""
+    hosts = [environment.get("DOCKER_HOST", ""), DEFAULT_HOST]
     if runtime := environment.get("XDG_RUNTIME_DIR"):
-        usual.append(f"unix://{runtime}/docker.sock")
-    return next((host for host in [*named, *usual] if host and answers(host)), "")
+        hosts.append(f"unix://{runtime}/docker.sock")
+    return next((host for host in hosts if host and answers(host)), "")
 
 
 def answers(host: str) -> bool:
@@ -55,7 +54,10 @@ def answers(host: str) -> bool:
 
 
 def choose_engine(layout: Layout, *, environment: Mapping[str, str]) -> Engine:
-    """The engine to use. One of our own is not started here."""
+    """The engine to use: UHM_DOCKER_HOST whatever it names, else what is there. One of our own is not started here."""
+    if named := environment.get("UHM_DOCKER_HOST"):
+        state = "" if answers(named) else ", which does not answer now"
+        return Engine(host=named, private=False, note=f"the Docker Engine at {named}{state}")
     if host := running_engine(environment):
         return Engine(host=host, private=False, note=f"the Docker Engine at {host}")
     if reason := _why_not_private():
@@ -79,6 +81,10 @@ def private_dockerd(layout: Layout, *, environment: Mapping[str, str]) -> Privat
     """The engine that belongs to this state directory, running or not."""
     from uhm_common.dockerd import PrivateDockerd  # noqa: PLC0415 - heavy
 
-    mirrors = environment.get("UHM_REGISTRY_MIRRORS", "").replace(",", " ").split()
-    mirror = next((mirror for mirror in mirrors if mirror.startswith(("http://", "https://"))), "")
-    return PrivateDockerd(layout.docker_dir, registry_mirror=mirror)
+    return PrivateDockerd(layout.docker_dir, registry_mirror=hub_mirror(environment.get("UHM_REGISTRY_MIRRORS", "")))
+
+
+def hub_mirror(mirrors: str) -> str:
+    """The mirror of Docker Hub in `REGISTRY=URL,…`, the only registry that an engine mirrors; empty for none."""
+    named = (word.strip().partition("=") for word in mirrors.split(","))
+    return next((url for registry, _, url in named if registry == "docker.io"), "")

@@ -14,10 +14,21 @@ from uhm.system.ports import LOOPBACK
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from uhm.system.engine import Engine
     from uhm.system.layout import Layout
     from uhm.system.record import InternalPorts, SystemRecord
 
-__all__ = ["CLIENT_VARIABLES", "DOCKER", "NATS", "STOP_ORDER", "Program", "binary_dir", "environment", "programs"]
+__all__ = [
+    "CLIENT_VARIABLES",
+    "DOCKER",
+    "NATS",
+    "STOP_ORDER",
+    "Program",
+    "binary_dir",
+    "built_tools",
+    "environment",
+    "programs",
+]
 
 NATS = "nats"
 DOCKER = "docker"
@@ -81,15 +92,15 @@ def _gateway(record: SystemRecord) -> Program:
 
 
 def environment(
-    layout: Layout, *, ports: InternalPorts, nats_token: str, docker_host: str, inherited: Mapping[str, str]
+    layout: Layout, *, ports: InternalPorts, nats_token: str, engine: Engine, inherited: Mapping[str, str]
 ) -> dict[str, str]:
     """What all services are told: where the others are, and every UHM_* that this process was told."""
     told = {name: value for name, value in inherited.items() if name.startswith("UHM_")}
     told = {name: value for name, value in told.items() if name not in CLIENT_VARIABLES}
     return (
-        _tools()
+        built_tools()
         | told
-        | ({"UHM_DOCKER_HOST": docker_host} if docker_host else {})
+        | _engine_variables(engine, told=told)
         | {
             "UHM_STATE_DIR": str(layout.state_dir),
             "UHM_AUTH_ADDRESS": f"{LOOPBACK}:{ports.auth}",
@@ -103,7 +114,15 @@ def environment(
     )
 
 
-def _tools() -> dict[str, str]:
+def _engine_variables(engine: Engine, *, told: Mapping[str, str]) -> dict[str, str]:
+    """Where Dockerfiles are built. An engine of our own has no bridge: its builds use the host's network."""
+    if not engine.host:
+        return {}
+    network = {"UHM_BUILD_NETWORK": "host"} if engine.private and "UHM_BUILD_NETWORK" not in told else {}
+    return {"UHM_DOCKER_HOST": engine.host} | network
+
+
+def built_tools() -> dict[str, str]:
     """What the checkout has built, where it has."""
     root = checkout()
     if root is None:

@@ -131,7 +131,13 @@ def _new_record(layout: Layout, *, options: Options, report: Report, new_ports: 
         ports=ports,
         docker_host=engine.host,
         private_docker=engine.private,
-        environment=environment(layout, ports=ports, nats_token=token, docker_host=engine.host, inherited=os.environ),
+        environment=environment(
+            layout,
+            ports=ports,
+            nats_token=token,
+            engine=engine,
+            inherited=os.environ,
+        ),
     )
     record.save(layout)
     return record

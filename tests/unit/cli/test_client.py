@@ -1,0 +1,182 @@
+"""The client: the server's errors, streams, pages, and tokens that are renewed."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+
+import pytest
+
+from tests.unit.cli.conftest import Refusal, Stream
+from uhm.client import Client, connect, segment, server_url
+from uhm.credentials import Credentials, CredentialStore, expires_within
+from uhm.errors import ApiError, CommandError, ServerUnreachable
+
+REFUSED = Refusal(401, 16, "The token has expired.")
+
+
+def token(*, seconds: float, mark: str = "") -> str:
+    payload = json.dumps({"exp": time.time() + seconds, "mark": mark}).encode()
+    return f"e30.{base64.urlsafe_b64encode(payload).rstrip(b'=').decode()}.c2ln"
+
+
+@pytest.fixture
+def store(server):
+    return CredentialStore.default()
+
+
+def log_in(server, store, access: str) -> None:
+    with store.lock():
+        store.save(server.url, Credentials(username="me", access_token=access, refresh_token="refresh-1"))
+
+
+def accept_only(server, valid: str) -> None:
+    server.answers["GET /api/v1/user"] = lambda request: {"username": "me"} if request.token == valid else REFUSED
+
+
+def test_an_error_is_the_servers_sentence(server):
+    server.answers["GET /x"] = Refusal(409, 6, "The name is taken.")
+    with pytest.raises(ApiError, match="The name is taken") as caught:
+        Client(server.url).get("/x")
+    assert (caught.value.code, caught.value.status) == (6, 409)
+    assert caught.value.document() == {"error": {"code": 6, "message": "The name is taken."}}
+
+
+def test_nobody_there_says_what_to_do():
+    with pytest.raises(ServerUnreachable, match="`uhm up`"):
+        Client("http://127.0.0.1:9").get("/x")
+
+
+def test_somebody_else_there(server):
+    server.answers["GET /x"] = ["not", "an", "object"]
+    with pytest.raises(CommandError, match="no JSON object"):
+        Client(server.url).get("/x")
+
+
+def test_pages_are_joined(server):
+    pages = {"": {"images": [{"id": "1"}], "next_page_token": "more"}, "more": {"images": [{"id": "2"}]}}
+    server.answers["GET /api/v1/images"] = lambda request: pages[request.query.get("page_token", "")]
+    assert Client(server.url).pages("/api/v1/images", field="images") == [{"id": "1"}, {"id": "2"}]
+
+
+def test_parameters_that_say_nothing_are_left_out(server):
+    server.answers["GET /x"] = {}
+    Client(server.url).get("/x", all=True, follow=False, tail=None, reference="", grace=0)
+    assert server.requests[0].query == {"all": "true", "grace": "0"}
+
+
+def test_streams(server):
+    server.answers["GET /x:watch"] = Stream([{"n": 1}, {"n": 2}])
+    with Client(server.url).stream("/x:watch") as messages:
+        assert list(messages) == [{"n": 1}, {"n": 2}]
+
+
+def test_a_stream_that_ends_badly(server):
+    server.answers["GET /x:watch"] = Stream([{"n": 1}, Refusal(0, 14, "The builder is gone.")])
+    seen = []
+    with pytest.raises(ApiError, match="builder is gone"), Client(server.url).stream("/x:watch") as messages:
+        seen.extend(messages)
+    assert seen == [{"n": 1}]
+
+
+def test_a_stream_that_is_refused(server):
+    with pytest.raises(ApiError, match="There is no"), Client(server.url).stream("/y"):
+        pass
+
+
+def test_an_upload_is_sent_in_pieces(server):
+    server.answers["POST /api/v1/contexts"] = {"id": "c"}
+    Client(server.url).upload("/api/v1/contexts", lambda: iter([b"ab", b"", b"cd"]), content_type="application/x-tar")
+    assert server.requests[0].body == b"abcd"
+
+
+def test_names_are_one_segment():
+    assert segment("ghcr.io/owner/name:tag@sha256:ab") == "ghcr.io%2Fowner%2Fname%3Atag%40sha256%3Aab"
+
+
+@pytest.mark.parametrize("url", ["localhost:5000", "ftp://x", "/x"])
+def test_no_url(monkeypatch, url):
+    monkeypatch.setenv("UHM_URL", url)
+    with pytest.raises(CommandError, match="UHM_URL"):
+        server_url()
+
+
+def test_the_environments_token_is_never_renewed(server, monkeypatch):
+    monkeypatch.setenv("UHM_TOKEN", "fixed")
+    accept_only(server, "other")
+    with pytest.raises(ApiError, match="expired"):
+        connect().get("/api/v1/user")
+    assert [request.token for request in server.requests] == ["fixed"]
+
+
+def test_a_refused_token_is_renewed_and_kept(server, store):
+    old, new = token(seconds=900, mark="old"), token(seconds=900, mark="new")
+    log_in(server, store, old)
+    accept_only(server, new)
+    server.answers["POST /api/v1/token/refresh"] = {"access_token": new, "refresh_token": "refresh-2"}
+    assert connect().get("/api/v1/user") == {"username": "me"}
+    assert server.asked("POST /api/v1/token/refresh")[0].token == "refresh-1"
+    assert store.load(server.url) == Credentials(username="me", access_token=new, refresh_token="refresh-2")
+    assert store.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_token_that_ends_soon_is_renewed_before_it_is_sent(server, store):
+    new = token(seconds=900)
+    log_in(server, store, token(seconds=5))
+    accept_only(server, new)
+    server.answers["POST /api/v1/token/refresh"] = {"access_token": new}
+    connect().get("/api/v1/user")
+    assert len(server.asked("GET /api/v1/user")) == 1
+    assert store.load(server.url).refresh_token == "refresh-1"
+
+
+def test_a_session_that_has_ended_is_told(server, store):
+    log_in(server, store, token(seconds=900))
+    accept_only(server, "none")
+    server.answers["POST /api/v1/token/refresh"] = Refusal(401, 16, "The session was revoked.")
+    with pytest.raises(ApiError, match="expired"):
+        connect().get("/api/v1/user")
+
+
+def test_two_at_once_use_the_refresh_token_once(server, store):
+    old, new = token(seconds=900, mark="old"), token(seconds=900, mark="new")
+    log_in(server, store, old)
+    accept_only(server, new)
+    used = []
+
+    def refresh(request):
+        used.append(request.token)
+        time.sleep(0.1)
+        return {"access_token": new, "refresh_token": "refresh-2"}
+
+    server.answers["POST /api/v1/token/refresh"] = refresh
+    clients = [connect() for _ in range(4)]
+    threads = [threading.Thread(target=client.get, args=("/api/v1/user",)) for client in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert used == ["refresh-1"]
+    assert len([request for request in server.asked("GET /api/v1/user") if request.token == new]) == 4
+
+
+def test_an_upload_is_made_again_with_the_new_token(server, store):
+    old, new = token(seconds=900, mark="old"), token(seconds=900, mark="new")
+    log_in(server, store, old)
+    server.answers["POST /up"] = lambda request: {"size": len(request.body)} if request.token == new else REFUSED
+    server.answers["POST /api/v1/token/refresh"] = {"access_token": new}
+    answer = connect().upload("/up", lambda: iter([b"abc"]), content_type="application/x-tar")
+    assert answer == {"size": 3}
+
+
+@pytest.mark.parametrize("text", ["", "abc", "a.b.c", "e30.e30.x"])
+def test_a_token_that_cannot_be_read_does_not_end_soon(text):
+    assert not expires_within(text, seconds=1e9)
+
+
+def test_a_broken_file_is_nobody(store, server):
+    store.path.parent.mkdir(parents=True)
+    store.path.write_text("{")
+    assert store.load(server.url) is None
