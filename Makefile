@@ -29,8 +29,8 @@ bench: setup ## measure against Docker on the same machine
 protos: setup ## generate protos/gen anew
 	@.venv/bin/python protos/generate.py
 
-k8s: setup ## print the Kubernetes manifests
-	@.venv/bin/kubectl kustomize deploy/k8s/base
+k8s: setup ## print the Kubernetes manifests, after checking every document
+	@.venv/bin/python deploy/k8s/validate.py
 
 clean: ## delete what is built and installed below this directory
 	rm -rf build protos/gen .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

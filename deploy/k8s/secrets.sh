@@ -1,0 +1,43 @@
+#!/bin/sh
+# Prints the Secrets that the manifests refer to, with new random values. Run it once per installation:
+#   deploy/k8s/secrets.sh | kubectl apply -f -
+# A second run would change the passwords of a database that keeps its old ones.
+set -eu
+namespace=${1:-uhmalguhm}
+
+# Begins with a letter, because NATS reads what begins with a digit as a number.
+random() {
+    printf 'p%s' "$(openssl rand -hex 24)"
+}
+
+postgres=$(random)
+nats=$(random)
+signing_key=$(openssl genpkey -algorithm ed25519)
+cat <<EOF
+apiVersion: v1
+kind: Secret
+metadata:
+  name: postgres
+  namespace: $namespace
+stringData:
+  password: $postgres
+  url: postgresql://uhm:$postgres@postgres:5432/uhm
+---
+apiVersion: v1
+kind: Secret
+metadata:
+  name: nats
+  namespace: $namespace
+stringData:
+  password: $nats
+  url: nats://uhm:$nats@nats:4222
+---
+apiVersion: v1
+kind: Secret
+metadata:
+  name: signing-key
+  namespace: $namespace
+stringData:
+  signing.pem: |
+$(echo "$signing_key" | sed 's/^/    /')
+EOF

@@ -1,0 +1,158 @@
+"""The manifests fit their schemas and each other, and the services' settings."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from uhm_auth.settings import AuthSettings
+from uhm_builder.settings import BuilderSettings
+from uhm_common.process import ProcessFailed
+from uhm_gateway.settings import GatewaySettings
+from uhm_machines.settings import Settings as MachinesSettings
+
+K8S = Path(__file__).parents[3] / "deploy" / "k8s"
+SETTINGS = {
+    "auth": AuthSettings,
+    "builder": BuilderSettings,
+    "builder-worker": BuilderSettings,
+    "machines": MachinesSettings,
+    "gateway": GatewaySettings,
+}
+DIRECTORIES = ["base", "overlays/single-node"]
+
+
+@pytest.fixture(scope="module")
+def validate():
+    specification = importlib.util.spec_from_file_location("validate_k8s", K8S / "validate.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def secrets(validate):
+    return validate.documents_of(validate.secrets())
+
+
+@pytest.fixture(scope="module")
+def documents(validate):
+    return validate.documents_of(validate.render(K8S / "overlays" / "single-node"))
+
+
+@pytest.mark.parametrize("directory", DIRECTORIES)
+def test_everything_fits(validate, secrets, directory):
+    assert validate.problems_of(validate.documents_of(validate.render(K8S / directory)) + secrets) == []
+
+
+def test_with_kvm(validate, secrets, tmp_path):
+    """The component that gives the device is used by nobody's overlay here."""
+    shutil.copytree(K8S, tmp_path / "k8s")
+    overlay = tmp_path / "k8s" / "overlays" / "single-node"
+    kustomization = overlay / "kustomization.yaml"
+    kustomization.write_text(kustomization.read_text().replace("# components:", "components:"))
+
+    documents = validate.documents_of(validate.render(overlay))
+
+    assert validate.problems_of(documents + secrets) == []
+    with_kvm = {
+        name
+        for name, pod in validate.pod_specs(documents)
+        if "devices.kubevirt.io/kvm" in pod["containers"][0]["resources"]["limits"]
+    }
+    assert with_kvm == {"Deployment/machines", "Deployment/builder-worker"}
+
+
+def test_what_is_set_is_a_setting(validate, documents):
+    """Every UHM_* that a pod gets is one that its service, or for what all get any service, knows and accepts."""
+    (shared,) = [d["data"] for d in documents if d["kind"] == "ConfigMap" and "UHM_STATE_DIR" in d["data"]]
+    for name, pod in validate.pod_specs(documents):
+        settings = SETTINGS.get(name.partition("/")[2])
+        if settings is None:
+            continue
+        own = {variable["name"]: variable.get("value", "") for variable in pod["containers"][0]["env"]}
+        for variable in {**shared, **own}:
+            assert variable.removeprefix("UHM_").lower() in settings.model_fields, (name, variable)
+        values = {key.removeprefix("UHM_").lower(): value for key, value in {**shared, **own}.items() if value}
+        settings(**values)
+
+
+def test_every_pod_is_confined(validate, documents):
+    for name, pod in validate.pod_specs(documents):
+        context, container = pod["securityContext"], pod["containers"][0]
+        assert context["runAsNonRoot"], name
+        assert context["runAsUser"] > 0, name
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }, name
+        assert pod["automountServiceAccountToken"] is False, name
+        assert {"startupProbe", "readinessProbe", "livenessProbe"} <= container.keys(), name
+        assert set(container["resources"]) == {"requests", "limits"}, name
+        assert ":" in container["image"], name
+
+
+def edited(documents, kind, name, change):
+    """The documents, with one of them changed in place on a copy."""
+    result = copy.deepcopy(documents)
+    for document in result:
+        if (document["kind"], document["metadata"]["name"]) == (kind, name):
+            change(document)
+    return result
+
+
+def container(document):
+    return document["spec"]["template"]["spec"]["containers"][0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "change", "problem"),
+    [
+        ("Deployment", "auth", lambda d: container(d).update(imagePull="Always"), "imagePull"),
+        ("Deployment", "auth", lambda d: d["spec"].update(replicas="two"), "is not of type"),
+        ("Deployment", "auth", lambda d: d.update(apiVersion="apps/v9"), "Deployment/auth"),
+        ("Service", "auth", lambda d: d["spec"].update(selector={"app": "x"}), "Service/auth: selects no pod"),
+        ("Deployment", "auth", lambda d: d["metadata"].update(name="gateway"), "Deployment/gateway: is there twice"),
+        ("Deployment", "auth", lambda d: d["metadata"].update(namespace="default"), "namespaces differ"),
+        (
+            "Deployment",
+            "auth",
+            lambda d: container(d)["env"][2]["valueFrom"]["secretKeyRef"].update(key="uri"),
+            "Deployment/auth: Secret/postgres has no uri",
+        ),
+        ("Deployment", "auth", lambda d: container(d).update(volumeMounts=[]), "the volume keys is not mounted"),
+        ("PersistentVolumeClaim", "state", lambda d: d["metadata"].update(name="x"), "Claim/state is not there"),
+    ],
+)
+def test_what_is_wrong_is_found(validate, documents, secrets, kind, name, change, problem):
+    problems = validate.problems_of(edited(documents, kind, name, change) + secrets)
+    assert any(problem in found for found in problems), problems
+
+
+def test_the_program_prints_what_is_right_and_refuses_what_is_not(tmp_path):
+    program = [sys.executable, str(K8S / "validate.py")]
+    good = subprocess.run(program, capture_output=True, text=True, check=False, timeout=120)
+    assert (good.returncode, good.stderr) == (0, "")
+    assert "kind: Namespace" in good.stdout
+
+    (tmp_path / "kustomization.yaml").write_text("resources: [service.yaml]\n")
+    (tmp_path / "service.yaml").write_text("{apiVersion: v1, kind: Service, metadata: {name: x}, spec: {prots: []}}")
+    bad = subprocess.run([*program, str(tmp_path)], capture_output=True, text=True, check=False, timeout=120)
+    assert bad.returncode == 1
+    assert "Service/x" in bad.stderr
+
+    absent = subprocess.run([*program, str(tmp_path / "no")], capture_output=True, text=True, check=False, timeout=120)
+    assert (absent.returncode, "Traceback" in absent.stderr) == (1, False)
+
+
+def test_a_directory_that_is_no_kustomization(validate, tmp_path):
+    with pytest.raises(ProcessFailed):
+        validate.render(tmp_path)
