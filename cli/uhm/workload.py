@@ -32,15 +32,19 @@ class Ended:
     logs: list[dict[str, str]]
 
     @property
+    def failure(self) -> str:
+        """Why the workload never ran or did not end by itself, for people; empty where it did."""
+        if self.machine.get("status") != "failed":
+            return ""
+        reason = self.machine.get("reason") or "nothing is known of why."
+        # Where there is an exit code, the guest is well, and its console says nothing about the workload.
+        tail = self.machine.get("console_tail", "") if self.machine.get("exit_code") is None else ""
+        return f"The machine failed: {reason}" + (f"\nThe end of its console:\n{tail}" if tail else "")
+
+    @property
     def exit_code(self) -> int:
-        """The workload's. Raises CommandError where it never came to one."""
-        if self.machine.get("status") == "failed" or self.machine.get("exit_code") is None:
-            tail = self.machine.get("console_tail", "")
-            raise CommandError(
-                f"The machine failed: {self.machine.get('reason') or 'nothing is known of why.'}"
-                + (f"\nThe end of its console:\n{tail}" if tail else "")
-            )
-        return int(self.machine["exit_code"])
+        """The workload's, as docker has it: 127 where its program was not found. 1 where it never came to one."""
+        return int(self.machine.get("exit_code") or 1) if self.failure else int(self.machine.get("exit_code") or 0)
 
 
 def run_in_foreground(client: Client, output: Output, *, request: dict[str, Any], remove: bool) -> Ended:

@@ -53,6 +53,12 @@ def _line(finding: Finding) -> str:
 
 
 def _say_system(output: Output, diagnosis: Diagnosis) -> None:
+    if diagnosis.left_behind:
+        output.say(
+            f"The system on {diagnosis.state_dir} was not ended, and its supervisord is gone: "
+            "`uhm up` starts it again, `uhm down` ends what is left."
+        )
+        return
     if diagnosis.record is None:
         output.say(f"No system runs on {diagnosis.state_dir}; `uhm up` starts it.")
         return

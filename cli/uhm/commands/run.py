@@ -131,6 +131,7 @@ def _foreground(client: Client, output: Output, options: RunOptions, *, request:
     if options.timings:
         for line in waterfall(ended.machine.get("phases", [])):
             output.note(line)
-    exit_code = ended.exit_code
+    if ended.failure:
+        output.note(f"uhm: {ended.failure}")
     output.document(ended.machine | {"logs": ended.logs})
-    raise click.exceptions.Exit(exit_code)
+    raise click.exceptions.Exit(ended.exit_code)

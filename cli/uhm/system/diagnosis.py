@@ -38,12 +38,16 @@ class Diagnosis:
     findings: list[Finding]
     record: SystemRecord | None
     programs: list[ProgramHealth]
+    left_behind: bool = False
+    """Whether a system was started and not ended, and its supervisord is gone."""
 
     @property
     def ok(self) -> bool:
         """Whether everything essential is there, and everything that runs answers."""
-        return all(finding.ok or not finding.essential for finding in self.findings) and all(
-            program.answers for program in self.programs
+        return (
+            all(finding.ok or not finding.essential for finding in self.findings)
+            and all(program.answers for program in self.programs)
+            and not self.left_behind
         )
 
     def document(self) -> dict[str, Any]:
@@ -54,6 +58,7 @@ class Diagnosis:
             "checks": [asdict(finding) for finding in self.findings],
             "system": {
                 "running": record is not None,
+                "left_behind": self.left_behind,
                 "state_dir": self.state_dir,
                 "url": record.url if record else None,
                 "grpc": record.grpc_target if record else None,
@@ -73,7 +78,13 @@ def diagnose(layout: Layout, *, rest_port: int, grpc_port: int) -> Diagnosis:
         port_finding(name, port, ours=port in ours)
         for name, port in (("rest-port", rest_port), ("grpc-port", grpc_port))
     ]
-    return Diagnosis(state_dir=str(layout.state_dir), findings=findings, record=record, programs=programs.result())
+    return Diagnosis(
+        state_dir=str(layout.state_dir),
+        findings=findings,
+        record=record,
+        programs=programs.result(),
+        left_behind=record is None and layout.record_file.exists(),
+    )
 
 
 def _programs(layout: Layout, record: SystemRecord | None) -> list[ProgramHealth]:

@@ -60,7 +60,7 @@ def binary_dir() -> Path:
     return Path(sys.prefix) / "bin"
 
 
-def programs(record: SystemRecord, *, docker_argv: list[str] | None) -> list[Program]:
+def programs(record: SystemRecord) -> list[Program]:
     """All parts; supervisord runs them in the state directory, so their paths are relative to it."""
     ports = record.ports
     parts = [
@@ -71,8 +71,9 @@ def programs(record: SystemRecord, *, docker_argv: list[str] | None) -> list[Pro
         _service("machines", module="uhm_machines", port=ports.machines, stop_seconds=20, owns_children=False),
         _gateway(record),
     ]
-    if docker_argv is not None:
-        parts.append(Program(name=DOCKER, argv=docker_argv, stop_seconds=25, owns_children=False))
+    if record.private_docker:
+        argv = [sys.executable, "-m", "uhm.system.own_engine"]
+        parts.append(Program(name=DOCKER, argv=argv, stop_seconds=25, owns_children=False))
     return parts
 
 

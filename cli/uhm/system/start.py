@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from uhm.errors import SystemFailed
 from uhm.system import nats
-from uhm.system.engine import Engine, choose_engine, private_dockerd
+from uhm.system.engine import Engine, choose_engine
 from uhm.system.health import Check, checks
 from uhm.system.ports import holder_of, is_free
 from uhm.system.processes import read_process
@@ -151,7 +151,7 @@ def _engine(layout: Layout, *, options: Options) -> Engine:
 
 def _start(layout: Layout, *, record: SystemRecord, report: Report) -> StartedSystem:
     started = time.monotonic()
-    parts = programs(record, docker_argv=_prepare_docker(layout, record))
+    parts = programs(record)
     child = start_supervisor(layout, parts, environment=_inherited() | record.environment)
     wait = _Wait(layout=layout, record=record, parts=parts, child=child, report=report, started=started)
     wait.until_ready()
@@ -161,20 +161,6 @@ def _start(layout: Layout, *, record: SystemRecord, report: Report) -> StartedSy
 def _inherited() -> dict[str, str]:
     """The environment without what is meant for the command line; what the services are told is added to it."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("UHM_", "PYTEST_"))}
-
-
-def _prepare_docker(layout: Layout, record: SystemRecord) -> list[str] | None:
-    """Makes ready for an engine of our own and answers its command; None where none is wanted."""
-    if not record.private_docker:
-        return None
-    from uhm_common.errors import UhmError  # noqa: PLC0415 - heavy
-
-    engine = private_dockerd(layout, environment=os.environ)
-    try:
-        engine.prepare()
-    except UhmError as error:
-        raise SystemFailed(error.message, hint=f"{error.hint} Or use --no-docker.") from error
-    return engine.argv()
 
 
 @dataclass(slots=True, kw_only=True)
