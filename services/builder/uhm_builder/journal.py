@@ -27,6 +27,8 @@ class Journal:
         self._store = store
         self._feed = feed
         self._watch = Stopwatch()
+        self.layers: Sequence[Layer] = ()
+        """What the image is made of, as far as it is known."""
 
     @property
     def stages(self) -> list[Stage]:
@@ -43,15 +45,11 @@ class Journal:
 
     @asynccontextmanager
     async def stage(self, name: str) -> AsyncIterator[Phase]:
-        """Times a stage and records it when it has ended well."""
+        """Times a stage and records it, and the layers known by then, when it has ended well."""
         with self._watch.phase(name) as phase:
             yield phase
-        await self._store.record(self._claim, stages=self.stages)
+        await self._store.record(self._claim, stages=self.stages, layers=self.layers)
         await self._feed.changed()
-
-    async def record_layers(self, layers: Sequence[Layer]) -> None:
-        """Notes what the image is made of."""
-        await self._store.record(self._claim, layers=layers)
 
     async def record_disk(self, digest: str) -> None:
         """Notes which disk the image will have."""

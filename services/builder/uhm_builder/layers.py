@@ -12,11 +12,13 @@ from uhm_builder.mkfs import conversion, space_checked
 from uhm_builder.threads import in_thread, locked_when_free
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
     from pathlib import Path
 
     from uhm_builder.mkfs import Conversion
     from uhm_common.artifacts import ArtifactStore
+
+    Fill = Callable[[Conversion], Awaitable[None]]
 
 __all__ = ["LayerMaker"]
 
@@ -39,7 +41,7 @@ class LayerMaker:
             return None
         return Layer(diff_id=diff_id, digest=digest, size=size, reused=True)
 
-    async def make(self, diff_id: str, fill: Callable[[Conversion], Awaitable[None]], *, digest: str = "") -> Layer:
+    async def make(self, diff_id: str, fill: Fill, *, digest: str = "") -> Layer:
         """Answers the layer, made by `fill` where its blob is not in the store.
 
         `fill` writes the uncompressed archive. Of several who want the same layer one makes it, the others wait; when
@@ -55,14 +57,30 @@ class LayerMaker:
                     return layer
                 with self._store.stage() as stage:
                     blob = stage / "layer.erofs"
-                    await self._convert(blob, diff_id, fill)
+                    await self._make_blob(blob, diff_id, fill)
                     await in_thread(partial(self._store.commit, blob, final))
                 return Layer(diff_id=diff_id, digest=digest, size=final.stat().st_size)
 
-    async def _convert(self, blob: Path, diff_id: str, fill: Callable[[Conversion], Awaitable[None]]) -> None:
+    async def make_unknown(self, wanted: Collection[str], fill: Fill) -> Layer | None:
+        """Answers the layer that `fill` has written, if it is one of those wanted (diffIDs)."""
+        with space_checked(self._store.root / "layers"):
+            async with self._slots:
+                with self._store.stage() as stage:
+                    blob = stage / "layer.erofs"
+                    diff_id = await self._convert(blob, fill)
+                    if diff_id not in wanted:
+                        return None
+                    final = self._store.layer(diff_id)
+                    await in_thread(partial(self._store.commit, blob, final))
+        return Layer(diff_id=diff_id, size=final.stat().st_size)
+
+    async def _convert(self, blob: Path, fill: Fill) -> str:
         with conversion(self._mkfs, blob, max_bytes=self._max_bytes) as running:
             await fill(running)
-            made = await in_thread(running.finish, interrupt=running.interrupt)
+            return await in_thread(running.finish, interrupt=running.interrupt)
+
+    async def _make_blob(self, blob: Path, diff_id: str, fill: Fill) -> None:
+        made = await self._convert(blob, fill)
         if made != diff_id:
             raise ContentMismatch(
                 f"A layer's content is {made}, but the image's configuration says {diff_id}.",

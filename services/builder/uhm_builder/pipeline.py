@@ -50,17 +50,19 @@ class Pipeline:
         """Runs the stages; the caller holds `artifacts.in_use()`. Raises UhmError with the reason for the user."""
         async with journal.stage(StageName.RESOLVE):
             resolved = await source.resolve()
+            journal.layers = resolved.layers if resolved else ()
         if resolved is None:
             async with journal.stage(StageName.BUILD):
                 resolved = await source.build()
-        await journal.record_layers(resolved.layers)  # from here on no sweep takes them
+                journal.layers = resolved.layers
+        # The row names the layers now, so no sweep takes them from here on.
         async with journal.stage(StageName.CONVERT) as phase:
             layers = await source.convert(self._maker)
             phase.bytes = sum(layer.size for layer in layers if not layer.reused)
-        await journal.record_layers(layers)
+            journal.layers = layers
         async with journal.stage(StageName.COMPOSE):
             base = await self._bases.get()
             diff_ids = [layer.diff_id for layer in layers]
-            await journal.record_disk(disk_digest(base.digest, diff_ids))  # from here on nobody deletes it
+            await journal.record_disk(disk_digest(base.digest, diff_ids))  # so nobody deletes it from here on
             disk = await in_thread(partial(compose, self._artifacts, base, diff_ids))
         return Made(digest=resolved.digest, config=resolved.config, layers=layers, disk_digest=disk.digest)

@@ -98,6 +98,8 @@ class Images:
         image = await self.newest(name, owner=owner)
         if await self._store.cancel(image.id, owner=owner, now=time.time_ns()):
             await self._events.publish(cancel_subject(image.id), {})
+            if image.context is not None:
+                await self._contexts.delete(image.context.id)
         return await self._store.get(image.id, owner=owner) or image
 
     async def _find(self, name: str, *, owner: str, among: Collection[Status]) -> Image:

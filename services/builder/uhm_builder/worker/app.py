@@ -58,7 +58,8 @@ async def make_worker(settings: BuilderSettings) -> AsyncIterator[Server]:
             store=parts.store,
             outbox=parts.outbox,
             events=parts.events,
-            sources=Sources(settings, registry=registry),
+            contexts=parts.contexts,
+            sources=Sources(settings, registry=registry, contexts=parts.contexts),
             pipeline=Pipeline(artifacts=parts.artifacts, maker=maker, bases=bases),
         )
         upkeep = Upkeep(parts=parts, bases=bases)

@@ -19,6 +19,7 @@ from uhm_common.events import IMAGES_READY
 from uhm_common.logs import get_logger
 
 if TYPE_CHECKING:
+    from uhm_builder.contexts import Contexts
     from uhm_builder.pipeline import Made, Pipeline
     from uhm_builder.sources.chooser import Sources
     from uhm_builder.store import Claim, ImageStore
@@ -43,6 +44,7 @@ class Builder:
         store: ImageStore,
         outbox: Outbox,
         events: EventBus,
+        contexts: Contexts,
         sources: Sources,
         pipeline: Pipeline,
     ) -> None:
@@ -51,6 +53,7 @@ class Builder:
         self._store = store
         self._outbox = outbox
         self._events = events
+        self._contexts = contexts
         self._sources = sources
         self._pipeline = pipeline
 
@@ -63,15 +66,21 @@ class Builder:
             async with entered(self._artifacts.in_use()):
                 made = await self._make(image, journal, feed)
                 await self._finish(claim, image, made, journal)
+            await self._forget_context(image)
         except BuildLost:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, the build has ended
             await self.fail(claim, _reason(image, error), journal=journal)
+            await self._forget_context(image)
         finally:
             sending.cancel()
             with suppress(asyncio.CancelledError):
                 await sending
             await feed.ended()
+
+    async def _forget_context(self, image: Image) -> None:
+        if image.context is not None:
+            await self._contexts.delete(image.context.id)
 
     async def _make(self, image: Image, journal: Journal, feed: Feed) -> Made:
         source = self._sources.open(image, feed)
