@@ -98,12 +98,12 @@ say "an image is made out of nginx"
 show uhm pull nginx
 
 say "a machine starts and serves"
-show uhm run -d -p "$first_port:80" nginx
+show uhm run -d --wait listening -p "$first_port:80" nginx
 page=$(fetch "$first_port")
 printf '$ curl http://127.0.0.1:%s/\n%s\n' "$first_port" "$page"
 
 say "and another one, now that the image is known"
-show uhm run -d -p "$second_port:80" nginx
+show uhm run -d --wait listening -p "$second_port:80" nginx
 fetch "$second_port" >/dev/null
 show uhm ps
 
