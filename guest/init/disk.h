@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-enum { LAYERS_MAX = 250 }; /* GPT entries, less the other partitions */
+enum { LAYERS_MAX = 250 }; /* as docs/guest.md has it */
 
 struct disk {
     char name[32]; /* kernel name, such as "vda" */

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import shutil
 import socket
@@ -12,8 +13,8 @@ import subprocess
 import tarfile
 import time
 import urllib.request
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,7 +95,6 @@ class Machine:
     qemu: subprocess.Popen[bytes]
     control: socket.socket
     port: int
-    spawned: float = field(default_factory=time.monotonic)
 
     def events(self) -> list[tuple[str, str]]:
         """All complete event lines so far, as name and argument."""
@@ -120,6 +120,11 @@ class Machine:
         assert len(codes) == 1, f"{self.events()}\n{self.console()}"
         return codes[0]
 
+    def run(self, *args: str, settings: Sequence[tuple[str, str]] = ()) -> None:
+        """Send `run` with this command and these settings."""
+        pairs = [*(("arg", arg) for arg in args), *settings]
+        self.send("run", b"".join(f"{key}\0{value}\0".encode() for key, value in pairs))
+
     def send(self, verb: str, payload: bytes = b"") -> None:
         self.control.sendall(f"{verb} {len(payload)}\n".encode() + payload)
 
@@ -138,11 +143,6 @@ class Machine:
 
     def console(self) -> str:
         return (self.directory / "console.log").read_text(errors="replace")
-
-
-def run_payload(args: Sequence[str], settings: Sequence[tuple[str, str]]) -> bytes:
-    pairs = [*(("arg", arg) for arg in args), *settings]
-    return b"".join(f"{key}\0{value}\0".encode() for key, value in pairs)
 
 
 def connect(path: Path) -> socket.socket:
@@ -175,13 +175,29 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def qemu_argv(bench: Bench, directory: Path, *, kernel_options: str, network: str | None) -> list[str]:
+@dataclass(frozen=True, kw_only=True)
+class Hardware:
+    """How a machine differs from the usual one."""
+
+    kernel_options: str = ""
+    with_network: bool = True
+    memory: Path | None = None
+    """A file that holds the guest's memory, for snapshots."""
+    share: bool = False
+    """Whether what the guest writes to its memory goes to that file."""
+    restored: bool = False
+    """Whether to wait for `migrate-incoming` instead of booting."""
+
+
+def qemu_argv(bench: Bench, directory: Path, hardware: Hardware, *, port: int) -> list[str]:
     """The machine of docs/guest.md, "The devices"."""
     base = bench.store.base(bench.base.digest)
     append = f"{bench.base.command_line} console=hvc0 tsc_early_khz={bench.khz} tsc=reliable no_timer_check"
-    argv = ["qemu-system-x86_64", "-M", "microvm,acpi=on,pit=off,pic=off,rtc=on", "-cpu", "max", "-accel", "tcg"]
-    argv += ["-m", "256", "-smp", "1", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
-    argv += ["-kernel", f"{base}/vmlinux", "-initrd", f"{base}/initramfs", "-append", f"{append} {kernel_options}"]
+    machine = "microvm,acpi=on,pit=off,pic=off,rtc=on"
+    argv = ["qemu-system-x86_64", "-cpu", "max", "-accel", "tcg", "-m", "256", "-smp", "1"]
+    argv += ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+    argv += ["-kernel", f"{base}/vmlinux", "-initrd", f"{base}/initramfs"]
+    argv += ["-append", f"{append} {hardware.kernel_options}"]
     argv += ["-drive", f"if=none,id=disk,format=qcow2,file={directory}/overlay.qcow2"]
     argv += ["-device", "virtio-blk-device,drive=disk", "-device", "virtio-serial-device"]
     argv += ["-chardev", f"socket,id=control,path={directory}/control,server=on,wait=off"]
@@ -190,34 +206,79 @@ def qemu_argv(bench: Bench, directory: Path, *, kernel_options: str, network: st
         argv += ["-chardev", f"file,id={name},path={directory}/{name},append=on"]
         argv += ["-device", f"virtserialport,chardev={name},name=uhm.{name}"]
     argv += ["-chardev", f"file,id=console,path={directory}/console.log", "-device", "virtconsole,chardev=console"]
-    if network is not None:
-        argv += ["-netdev", f"user,id=net,{network}", "-device", "virtio-net-device,netdev=net"]
-    return argv
+    argv += ["-qmp", f"unix:{directory}/qmp,server=on,wait=off"]
+    if hardware.with_network:
+        argv += ["-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{port}-:80", "-device", "virtio-net-device,netdev=net"]
+    if hardware.memory:
+        share = "on" if hardware.share else "off"
+        argv += ["-object", f"memory-backend-file,id=ram,size=256M,mem-path={hardware.memory},share={share}"]
+        machine += ",memory-backend=ram"
+    if hardware.restored:
+        argv += ["-incoming", "defer"]
+    return [*argv, "-M", machine]
 
 
 @contextmanager
-def booted(
-    bench: Bench, disk: Disk, directory: Path, *, kernel_options: str = "", with_network: bool = True
-) -> Iterator[Machine]:
-    """Boot a disk; what is in `directory` of an earlier run is its state."""
+def exported(bench: Bench, disk: Disk, directory: Path) -> Iterator[str]:
+    """Serve a composed disk read-only; gives its address."""
+    export = directory / "export"
+    export.unlink(missing_ok=True)
+    nbd = ["qemu-nbd", "--read-only", "--persistent", "-e", "8", "-k", str(export), "-f", "vmdk"]
+    with ended(subprocess.Popen([*nbd, str(bench.descriptor(disk))])):
+        connect(export).close()
+        yield f"nbd+unix:///?socket={export}"
+
+
+@contextmanager
+def spawned(bench: Bench, directory: Path, hardware: Hardware) -> Iterator[Machine]:
+    """Start QEMU on the overlay in a directory."""
     for name in ("events", "output"):
         (directory / name).write_bytes(b"")
-    export = directory / "export"
-    descriptor, overlay = bench.descriptor(disk), directory / "overlay.qcow2"
     port = free_port()
-    with ExitStack() as stack:
-        nbd = ["qemu-nbd", "--read-only", "--persistent", "-e", "8", "-k", str(export), "-f", "vmdk", str(descriptor)]
-        stack.callback(export.unlink, missing_ok=True)
-        stack.enter_context(ended(subprocess.Popen(nbd)))
-        connect(export).close()
-        if not overlay.exists():
-            create = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", f"nbd+unix:///?socket={export}"]
-            subprocess.run([*create, str(overlay)], check=True, timeout=30)
-        network = f"hostfwd=tcp:127.0.0.1:{port}-:80" if with_network else None
-        argv = qemu_argv(bench, directory, kernel_options=kernel_options, network=network)
-        qemu = stack.enter_context(ended(subprocess.Popen(argv)))
-        control = stack.enter_context(connect(directory / "control"))
+    argv = qemu_argv(bench, directory, hardware, port=port)
+    with ended(subprocess.Popen(argv)) as qemu, connect(directory / "control") as control:
         yield Machine(directory=directory, qemu=qemu, control=control, port=port)
+
+
+@contextmanager
+def booted(bench: Bench, disk: Disk, directory: Path, hardware: Hardware | None = None) -> Iterator[Machine]:
+    """Boot a disk; what is in `directory` of an earlier run is its state."""
+    with exported(bench, disk, directory) as address:
+        if not (overlay := directory / "overlay.qcow2").exists():
+            make_overlay(overlay, backing=address)
+        with spawned(bench, directory, hardware or Hardware()) as machine:
+            yield machine
+
+
+def make_overlay(path: Path, *, backing: str | None = None, size: str | None = None) -> None:
+    """Make a qcow2, empty or over a backing disk, of its size if none is given."""
+    over = ["-F", "raw", "-b", backing] if backing else []
+    create = ["qemu-img", "create", "-q", "-f", "qcow2", *over, str(path), *([size] if size else [])]
+    subprocess.run(create, check=True, timeout=30)
+
+
+def qmp(machine: Machine, *commands: tuple[str, dict[str, object]]) -> None:
+    """Execute QMP commands; those that migrate are waited for."""
+    with connect(machine.directory / "qmp") as connection, connection.makefile("rw") as lines:
+
+        def execute(command: str, arguments: dict[str, object]) -> dict[str, object]:
+            lines.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
+            lines.flush()
+            for line in lines:
+                reply = json.loads(line)
+                assert "error" not in reply, reply
+                if "return" in reply:
+                    return dict(reply["return"])
+            pytest.fail("QMP ended")
+
+        lines.readline()
+        execute("qmp_capabilities", {})
+        for command, arguments in commands:
+            execute(command, arguments)
+            while command.startswith("migrate") and "uri" in arguments:
+                if execute("query-migrate", {}).get("status") == "completed":
+                    break
+                time.sleep(0.005)
 
 
 @pytest.fixture(scope="session")
@@ -253,7 +314,7 @@ def directory() -> Iterator[Path]:
 def shell(bench: Bench, disk: Disk, directory: Path, script: str, *settings: tuple[str, str]) -> tuple[Machine, int]:
     """Run a shell script to its end."""
     with booted(bench, disk, directory) as machine:
-        machine.send("run", run_payload(["/bin/sh", "-c", script], settings))
+        machine.run("/bin/sh", "-c", script, settings=settings)
         return machine, machine.end()
 
 
@@ -263,7 +324,7 @@ def test_a_static_binary_from_scratch(bench: Bench, directory: Path) -> None:
     subprocess.run(["cc", "-static", "-O1", "-o", str(program), str(source)], check=True, timeout=60)
     disk = bench.disk(bench.layer({"app": program.read_bytes()}))
     with booted(bench, disk, directory) as machine:
-        machine.send("run", run_payload(["/app"], []))
+        machine.run("/app")
         assert machine.end() == 3
     assert machine.output() == "pid 1\n"
     assert machine.output(stream=2) == "complaint\n"
@@ -323,7 +384,7 @@ def test_exit_codes(
     bench: Bench, busybox: Disk, directory: Path, args: list[str], user: str, code: int, reason: str | None
 ) -> None:
     with booted(bench, busybox, directory) as machine:
-        machine.send("run", run_payload(args, [("user", user)]))
+        machine.run(*args, settings=[("user", user)])
         assert machine.end() == code
     assert dict(machine.events()).get("error") == reason
 
@@ -331,7 +392,7 @@ def test_exit_codes(
 def test_signals_and_stop(bench: Bench, busybox: Disk, directory: Path) -> None:
     script = "trap 'echo caught' TERM; echo set; while :; do sleep 0.05; done"
     with booted(bench, busybox, directory) as machine:
-        machine.send("run", run_payload(["/bin/sh", "-c", script], []))
+        machine.run("/bin/sh", "-c", script)
         machine.wait_for("first_output")
         machine.send("signal", b"15")
         deadline = time.monotonic() + 10
@@ -357,7 +418,8 @@ def test_much_output_arrives_whole_and_in_order(bench: Bench, busybox: Disk, dir
 def test_ports_are_watched_and_reachable(bench: Bench, busybox: Disk, directory: Path) -> None:
     script = "httpd -p 80 -h /www; httpd -p 127.0.0.1:8080 -h /www; exec sleep 60"
     with booted(bench, busybox, directory) as machine:
-        machine.send("run", run_payload(["/bin/sh", "-c", script], [("port", "80"), ("port", "8080"), ("user", "web")]))
+        settings = [("port", "80"), ("port", "8080"), ("user", "web")]
+        machine.run("/bin/sh", "-c", script, settings=settings)
         machine.wait_for("ready")
         assert {argument for name, argument in machine.events() if name == "listening"} == {"80", "8080"}
         with urllib.request.urlopen(f"http://127.0.0.1:{machine.port}/", timeout=10) as answer:
@@ -383,24 +445,50 @@ def test_whiteouts_hide_what_lies_below(bench: Bench, directory: Path) -> None:
 
 
 def test_a_machine_without_network(bench: Bench, busybox: Disk, directory: Path) -> None:
-    with booted(bench, busybox, directory, with_network=False) as machine:
-        machine.send("run", run_payload(["sh", "-c", "ip addr | grep -c inet"], []))
+    with booted(bench, busybox, directory, Hardware(with_network=False)) as machine:
+        machine.run("sh", "-c", "ip addr | grep -c inet")
         assert machine.end() == 0
     assert machine.output() == "2\n"
 
 
-def test_a_template_mounts_only_when_it_is_told_to_run(bench: Bench, busybox: Disk, directory: Path) -> None:
-    with booted(bench, busybox, directory, kernel_options="uhm.template") as machine:
-        machine.wait_for("waiting")
-        machine.send("run", run_payload(["sh", "-c", "head -c 0 /dev/urandom"], [("entropy", "00ff" * 32)]))
-        assert machine.end() == 0
-    assert [name for name, _ in machine.events()] == ["init", "waiting", "mounted", "started", "exit"]
-    assert "entropy" not in machine.console()
+def test_a_template_runs_the_disk_that_it_is_given(bench: Bench, busybox: Disk, directory: Path) -> None:
+    """A machine saved over an empty disk, restored twice over an image: two runs with randomness of their own."""
+    memory, state = directory / "memory", directory / "state"
+    shared: tuple[str, dict[str, object]] = (
+        "migrate-set-capabilities",
+        {"capabilities": [{"capability": "x-ignore-shared", "state": True}]},
+    )
+    make_overlay(directory / "overlay.qcow2", size="64G")
+    booting = Hardware(kernel_options="uhm.template", memory=memory, share=True)
+    with spawned(bench, directory, booting) as template:
+        template.wait_for("waiting")
+        assert [name for name, _ in template.events()] == ["init", "waiting"]
+        qmp(template, ("stop", {}), shared, ("migrate", {"uri": f"exec:cat > {state}"}))
+    outputs = set()
+    for entropy in ("0f" * 32, "f0" * 32):
+        (directory / "overlay.qcow2").unlink()
+        with exported(bench, busybox, directory) as address:
+            make_overlay(directory / "overlay.qcow2", size="64G", backing=address)
+            with spawned(bench, directory, Hardware(memory=memory, restored=True)) as machine:
+                qmp(machine, shared, ("migrate-incoming", {"uri": f"exec:cat {state}"}), ("cont", {}))
+                machine.run("sh", "-c", "head -c 16 /dev/urandom | sha256sum", settings=[("entropy", entropy)])
+                assert machine.end() == 0
+        assert [name for name, _ in machine.events()] == ["mounted", "started", "first_output", "exit"]
+        outputs.add(machine.output())
+    assert len(outputs) == 2
+
+
+def test_more_layers_than_classic_partitions(bench: Bench, directory: Path) -> None:
+    bottom = bench.layer({"bin": None, "bin/sh": BUSYBOX.read_bytes()})
+    layers = [bench.layer({"top": f"{number}", f"l{number}": b""}) for number in range(40)]
+    disk = bench.disk(bottom, *layers)
+    machine, code = shell(bench, disk, directory, "set -- /l*; echo $#; readlink /top")
+    assert (code, machine.output()) == (0, "40\n39\n")
 
 
 def test_a_run_message_without_a_command_is_an_error(bench: Bench, busybox: Disk, directory: Path) -> None:
     with booted(bench, busybox, directory) as machine:
-        machine.send("run", run_payload([], [("cwd", "/")]))
+        machine.run(settings=[("cwd", "/")])
         assert machine.qemu.wait(BOOT_SECONDS) == 0
     assert machine.events()[-1] == ("error", "run message: no arg: there is nothing to execute")
 

@@ -12,7 +12,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from uhm_builder.gpt import ALIGNMENT, MAX_PARTITIONS, SECTOR, Partition, PartitionType, Table, build_table
+from uhm_builder.gpt import ALIGNMENT, SECTOR, Partition, PartitionType, Table, build_table
 from uhm_common.artifacts import plain_digest
 from uhm_common.errors import InternalError, InvalidArgument, NotFound
 
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     from uhm_builder.base import Base
     from uhm_common.artifacts import ArtifactStore
 
-__all__ = ["Disk", "compose", "disk_digest", "load_disk"]
+__all__ = ["MAX_LAYERS", "Disk", "compose", "disk_digest", "load_disk"]
+
+MAX_LAYERS = 250
+"""As many as the guest mounts; a table has room for these and a few more partitions."""
 
 RECIPE = 1
 """Part of every disk's digest: count it up when the same input shall give another disk."""
 
 _EXTENT_SECTORS = (2 << 30) // SECTOR - ALIGNMENT // SECTOR
-_OTHER_PARTITIONS = 3  # boot, base, state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +65,8 @@ def compose(store: ArtifactStore, base: Base, layers: Sequence[str]) -> Disk:
 
     Takes milliseconds. Raises NotFound for a layer that is not in the store, InvalidArgument for too many of them.
     """
-    if len(layers) > MAX_PARTITIONS - _OTHER_PARTITIONS:
-        raise InvalidArgument(f"The image has {len(layers)} layers; a disk holds {MAX_PARTITIONS - _OTHER_PARTITIONS}.")
+    if len(layers) > MAX_LAYERS:
+        raise InvalidArgument(f"The image has {len(layers)} layers; a disk holds {MAX_LAYERS}.")
     digest = disk_digest(base.digest, layers)
     final = store.disk(digest)
     with store.disks(exclusive=False), store.making(final), store.stage() as stage:
