@@ -7,6 +7,8 @@ whatever is compiled into this process.
 
 from __future__ import annotations
 
+import importlib
+import re
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Api", "Binding", "Method", "Service", "load_api", "packaged_descriptor_set"]
 
 # What the gateway serves itself, and the details that statuses carry (google.rpc.ErrorInfo and its like).
+_GOOGLES = re.compile(r"google/(protobuf|api|rpc|type)/\w+\.proto")
 _OWN_FILES = (health_pb2, reflection_pb2, error_details_pb2)
 
 
@@ -163,9 +166,12 @@ def _has(pool: DescriptorPool, name: str) -> bool:
 
 
 def _compiled_in(name: str) -> descriptor_pb2.FileDescriptorProto | None:
+    """Google's own files, and what is imported here: a generated module puts its file into the default pool."""
     try:
+        if _GOOGLES.fullmatch(name):
+            importlib.import_module(name.removesuffix(".proto").replace("/", ".") + "_pb2")
         serialized = descriptor_pool.Default().FindFileByName(name).serialized_pb
-    except KeyError:
+    except (ImportError, KeyError):
         return None
     return descriptor_pb2.FileDescriptorProto.FromString(serialized)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from uhm_common.errors import Unavailable
+from uhm_common.errors import UhmError, Unavailable
 from uhm_gateway.bind import Binder
 from uhm_gateway.errors import UnsupportedMediaType
 from uhm_gateway.inbound import Inbound
@@ -154,7 +154,7 @@ class Endpoint:
             except asyncio.CancelledError:
                 raise self._why_cancelled(inbound) from None
             except grpc.aio.AioRpcError as error:
-                raise self._upstream.explained(error) from error
+                raise self._upstream.explained(await inbound.outcome.settled(error)) from error
         rendered = self._renderer.render(message)
         await exchange.respond(200, content_type=rendered.content_type, body=rendered.body, headers=headers)
 
@@ -162,18 +162,20 @@ class Endpoint:
         self._open_calls.calls.add(call)
         try:
             async with inbound:
-                await self._write_stream(exchange, call)
+                try:
+                    await self._write_stream(exchange, call)
+                except grpc.aio.AioRpcError as error:
+                    raise self._upstream.explained(await inbound.outcome.settled(error)) from error
             await exchange.end()
         except asyncio.CancelledError:
             why = self._why_cancelled(inbound)
-            if not exchange.started or not isinstance(why, Unavailable):
+            if not exchange.started or not isinstance(why, UhmError):
                 raise why from None
             await self._end_stream(exchange, failure_of_error(why))
         except grpc.aio.AioRpcError as error:
-            explained = self._upstream.explained(error)
             if not exchange.started:
-                raise explained from error
-            await self._end_stream(exchange, failure_of_call(explained))
+                raise
+            await self._end_stream(exchange, failure_of_call(error))
         finally:
             self._open_calls.calls.discard(call)
 

@@ -7,8 +7,7 @@
     ├── UnknownPath              404: no binding has this path
     ├── MethodNotAllowed         405: bindings have this path, with other HTTP methods
     ├── BodyTooLarge             413
-    ├── UnsupportedMediaType     415
-    └── Unimplemented            a gRPC method that is not in the descriptor set
+    └── UnsupportedMediaType     415
 
 `http_status` is set only where the gRPC code's place in the standard table (see `status`) says too little.
 """

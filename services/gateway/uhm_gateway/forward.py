@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 
+from uhm_gateway.outcome import Outcome
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from uhm_gateway.upstreams import Upstream
 
 __all__ = ["Forwarder"]
+
+CANCELLATION_SECONDS = 0.005
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
@@ -67,6 +71,7 @@ def _streams(upstream: Upstream, path: str) -> grpc.RpcMethodHandler[bytes, byte
 
     async def forward(requests: AsyncIterator[bytes], context: Context) -> None:
         call = start(metadata=_onward(context), timeout=context.time_remaining())
+        outcome = Outcome(call)
         sending = asyncio.create_task(_send_all(requests, call))
         try:
             await _send_initial(context, call)
@@ -74,7 +79,7 @@ def _streams(upstream: Upstream, path: str) -> grpc.RpcMethodHandler[bytes, byte
                 await context.write(message)
             context.set_trailing_metadata(tuple(await call.trailing_metadata()))
         except grpc.aio.AioRpcError as error:
-            await _fail(context, upstream.explained(error))
+            await _fail(context, upstream.explained(await outcome.settled(error)))
         finally:
             call.cancel()
             sending.cancel()
@@ -89,6 +94,9 @@ async def _send_all(requests: AsyncIterator[bytes], call: Any) -> None:
     try:
         async for request in requests:
             await call.write(request)
+        # A client that cancels looks here as if it had no more to send, until the handler, and with it this task, is
+        # cancelled right after. To say "no more" upstream before that would pass off half an upload as a whole one.
+        await asyncio.sleep(CANCELLATION_SECONDS)
         await call.done_writing()
     except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
         # The upstream has ended the call; how, the receiving side learns.

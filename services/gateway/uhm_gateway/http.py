@@ -21,8 +21,8 @@ __all__ = ["ClientDisconnectedError", "Exchange"]
 
 # What is read and dropped of a body that nobody wants, so that the client reads our answer instead of a reset
 # connection.
-DRAINED_BYTES = 4 * 1024 * 1024
-DRAIN_SECONDS = 2.0
+DRAINED_BYTES = 64 * 1024 * 1024
+DRAIN_SECONDS = 3.0
 
 
 class ClientDisconnectedError(Exception):
@@ -114,7 +114,10 @@ class Exchange:
 
     async def _drain(self) -> None:
         """Reads a bounded rest of the request's body and drops it."""
-        with contextlib.suppress(ClientDisconnectedError, BodyTooLarge, TimeoutError):
+        left = DRAINED_BYTES
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_SECONDS):
-                async for _ in self.pieces(limit=DRAINED_BYTES):
-                    pass
+                while not self._body_ended and left > 0:
+                    message = await self._receive()
+                    self._body_ended = not message.get("more_body", False)
+                    left -= len(message.get("body", b""))

@@ -10,6 +10,7 @@ import grpc
 
 from uhm_common.errors import UhmError
 from uhm_gateway.http import ClientDisconnectedError
+from uhm_gateway.outcome import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,13 +27,14 @@ class Inbound:
 
     `messages`, where the method takes a stream, are written upstream, each when the upstream has taken the one before:
     this is what holds back a client that sends faster. Then it waits for the client to leave. Where the client leaves,
-    or sends what does not fit, the call is cancelled and `error` says why.
+    or sends what does not fit, the call is cancelled and `error` says why. `outcome` knows how the call ended.
     """
 
     def __init__(self, exchange: Exchange, call: Any, messages: AsyncIterator[Message] | None = None) -> None:
         self._exchange = exchange
         self._call = call
         self._messages = messages
+        self.outcome = Outcome(call)
         self.error: UhmError | ClientDisconnectedError | None = None
 
     async def __aenter__(self) -> Self:

@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from uhm_common.logs import get_logger
 from uhm_gateway.errors import ConfigurationError
+from uhm_gateway.outcome import is_unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,12 +30,13 @@ log = get_logger()
 
 HEALTH_SECONDS = 1.0
 HEALTH_TIMEOUT_SECONDS = 2.0
-# Statuses that the peer sent say so here; the others were made by this side of the channel.
-FROM_PEER = "Error received from peer"
 
 
 def channel_options(*, message_limit: int) -> list[tuple[str, int]]:
-    """Options of channels and servers alike; reconnecting is quick, since upstreams are near and restart."""
+    """Options of channels and servers alike; upstreams are near and restart, so that reconnecting is quick.
+
+    (`min_reconnect_backoff_ms` is in truth how long one attempt to connect may take.)
+    """
     return [
         ("grpc.max_receive_message_length", message_limit),
         ("grpc.max_send_message_length", message_limit),
@@ -42,7 +44,7 @@ def channel_options(*, message_limit: int) -> list[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 5_000),
         ("grpc.max_reconnect_backoff_ms", 1_000),
         ("grpc.enable_http_proxy", 0),
     ]
@@ -58,15 +60,14 @@ class Upstream:
 
     def explained(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
         """The error, or one that names the service where nothing answered."""
-        if error.code() is not grpc.StatusCode.UNAVAILABLE or FROM_PEER in (error.debug_error_string() or ""):
+        if not is_unanswered(error):
             return error
-        log.warning("upstream.unavailable", service=self.service.full_name, address=self.address, cause=error.details())
-        message = f"{self.service.short_name} is not answering ({self.service.full_name}). Try again in a moment."
+        log.warning("upstream.unanswered", service=self.service.full_name, address=self.address, cause=error.details())
         return grpc.aio.AioRpcError(
             grpc.StatusCode.UNAVAILABLE,
             grpc.aio.Metadata(),
             grpc.aio.Metadata(),
-            details=message,
+            details=f"{self.service.short_name} is not answering ({self.service.full_name}). Try again in a moment.",
             debug_error_string=None,
         )
 
