@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -134,17 +135,22 @@ def open_appliance(
 
 @contextmanager
 def _child(connection: socket.socket) -> Iterator[subprocess.Popen[bytes]]:
-    """Start the process that holds the handle, in a process group that is gone at the end, whatever happened."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "uhm_builder.appliance_child", str(connection.fileno())],
-        pass_fds=[connection.fileno()],
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,
-        env=child_environment({"PYTHONPATH": os.pathsep.join(sys.path)}),
-    )
-    try:
-        yield process
-    finally:
-        with suppress(ProcessLookupError):  # the child may have ended without its QEMU
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    """Start the process that holds the handle, in a process group that is gone at the end, whatever happened.
+
+    So are its temporary files and sockets; the appliance itself stays cached where libguestfs keeps it.
+    """
+    with tempfile.TemporaryDirectory(prefix="uhm-appliance-", ignore_cleanup_errors=True) as directory:
+        own = {"PYTHONPATH": os.pathsep.join(sys.path), "LIBGUESTFS_TMPDIR": directory, "XDG_RUNTIME_DIR": directory}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "uhm_builder.appliance_child", str(connection.fileno())],
+            pass_fds=[connection.fileno()],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            env=child_environment(own),
+        )
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):  # the child may have ended without its QEMU
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()

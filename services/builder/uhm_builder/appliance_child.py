@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import select
+import signal
 import socket
 import sys
+import threading
 from typing import Any
 
 
@@ -44,14 +48,23 @@ def answer(handle: Any, request: dict[str, Any]) -> dict[str, object]:
         return {"error": str(error)}
 
 
+def end_with(connection: socket.socket) -> None:
+    """Kill this process and its QEMU once the other end of the socket is gone, even in the middle of a call."""
+    poller = select.poll()
+    poller.register(connection, select.POLLRDHUP)
+    poller.poll()
+    os.killpg(0, signal.SIGKILL)
+
+
 def main() -> None:
-    """Serve the socket whose file descriptor is the only argument."""
+    """Serve the socket whose file descriptor is the only argument. This process leads its own process group."""
     with socket.socket(fileno=int(sys.argv[1])) as connection, connection.makefile("rw") as lines:
 
         def say(reply: dict[str, object]) -> None:
             lines.write(json.dumps(reply, default=encode) + "\n")
             lines.flush()
 
+        threading.Thread(target=end_with, args=[connection], daemon=True).start()
         try:
             handle = open_handle(json.loads(lines.readline()))
         except ImportError as error:
@@ -61,7 +74,6 @@ def main() -> None:
         say({"result": None})
         for line in lines:
             say(answer(handle, json.loads(line)))
-        handle.close()
     return None
 
 

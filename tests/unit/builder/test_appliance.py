@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -116,6 +118,21 @@ def test_an_appliance_that_dies_is_an_error_and_its_qemu_is_killed() -> None:
     processes: list[int] = []
     with pytest.raises(ApplianceFailed, match="its process ended during crash"):
         call_and_note("crash", processes)
+    wait_until_gone(processes)
+
+
+def test_it_ends_with_the_process_that_opened_it() -> None:
+    program = (
+        "from uhm_builder.appliance import open_appliance\n"
+        "with open_appliance([], kvm=False) as appliance:\n"
+        "    print(*appliance.call('processes'), flush=True)\n"
+        "    appliance.call('hang')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment) as opener:
+        assert opener.stdout is not None
+        processes = [int(pid) for pid in opener.stdout.readline().split()]
+        opener.kill()
     wait_until_gone(processes)
 
 
