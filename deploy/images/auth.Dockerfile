@@ -10,9 +10,9 @@ RUN python3 -m venv /opt/tools && /opt/tools/bin/pip install --no-cache-dir uv==
 WORKDIR /src
 COPY . .
 # The messages are generated first, with the tools that the lock file names; then the service gets an environment of its own.
-RUN python3 -m venv /opt/dev \
-    && UV_PROJECT_ENVIRONMENT=/opt/dev /opt/tools/bin/uv sync --frozen --no-cache --only-group dev \
-    && /opt/dev/bin/python protos/generate.py
+RUN python3 -m venv /opt/generate \
+    && UV_PROJECT_ENVIRONMENT=/opt/generate /opt/tools/bin/uv sync --frozen --no-cache --only-group generate \
+    && /opt/generate/bin/python protos/generate.py
 RUN python3 -m venv --without-pip /opt/uhm \
     && UV_PROJECT_ENVIRONMENT=/opt/uhm /opt/tools/bin/uv sync \
         --frozen --no-cache --no-dev --no-editable --package uhm-auth
