@@ -128,7 +128,8 @@ def open_appliance(
             }
             appliance._exchange(settings, what="launch")  # noqa: SLF001 - its maker
             yield appliance
-            appliance.call("shutdown")
+            appliance.call("shutdown")  # reports what could not be written back, which close does not
+            appliance.call("close")
         ours.shutdown(socket.SHUT_RDWR)
         process.wait(_END_SECONDS)
 
@@ -142,7 +143,7 @@ def _child(connection: socket.socket) -> Iterator[subprocess.Popen[bytes]]:
     with tempfile.TemporaryDirectory(prefix="uhm-appliance-", ignore_cleanup_errors=True) as directory:
         own = {"PYTHONPATH": os.pathsep.join(sys.path), "LIBGUESTFS_TMPDIR": directory, "XDG_RUNTIME_DIR": directory}
         process = subprocess.Popen(
-            [sys.executable, "-m", "uhm_builder.appliance_child", str(connection.fileno())],
+            [sys.executable, "-m", "uhm_builder.appliance_child", str(connection.fileno()), directory],
             pass_fds=[connection.fileno()],
             stdin=subprocess.DEVNULL,
             start_new_session=True,

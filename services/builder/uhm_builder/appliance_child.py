@@ -10,6 +10,7 @@ import base64
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -48,23 +49,24 @@ def answer(handle: Any, request: dict[str, Any]) -> dict[str, object]:
         return {"error": str(error)}
 
 
-def end_with(connection: socket.socket) -> None:
+def end_with(connection: socket.socket, directory: str) -> None:
     """Kill this process and its QEMU once the other end of the socket is gone, even in the middle of a call."""
     poller = select.poll()
     poller.register(connection, select.POLLRDHUP)
     poller.poll()
+    shutil.rmtree(directory, ignore_errors=True)  # there may be nobody left to do it
     os.killpg(0, signal.SIGKILL)
 
 
 def main() -> None:
-    """Serve the socket whose file descriptor is the only argument. This process leads its own process group."""
+    """Serve the socket and use the directory that are the arguments. This process leads its own process group."""
     with socket.socket(fileno=int(sys.argv[1])) as connection, connection.makefile("rw") as lines:
 
         def say(reply: dict[str, object]) -> None:
             lines.write(json.dumps(reply, default=encode) + "\n")
             lines.flush()
 
-        threading.Thread(target=end_with, args=[connection], daemon=True).start()
+        threading.Thread(target=end_with, args=[connection, sys.argv[2]], daemon=True).start()
         try:
             handle = open_handle(json.loads(lines.readline()))
         except ImportError as error:
