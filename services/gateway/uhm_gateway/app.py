@@ -63,7 +63,9 @@ async def serve(settings: GatewaySettings) -> None:
             health.stop()
             web.should_exit = True
             transcoder.end_streams()
+            deadline = asyncio.get_running_loop().call_later(settings.drain_seconds, transcoder.end_all)
             await asyncio.gather(serving, front.stop(settings.drain_seconds))
+            deadline.cancel()
     log.info("gateway.stopped")
 
 
@@ -86,7 +88,8 @@ def _rest_config(app: Starlette, settings: GatewaySettings) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
+        # Only where a client does not read what end_all told it.
+        timeout_graceful_shutdown=round(settings.drain_seconds) + 1,
     )
 
 

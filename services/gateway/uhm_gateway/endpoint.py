@@ -54,15 +54,23 @@ class Limits:
 
 @dataclass(slots=True)
 class OpenCalls:
-    """The calls under way that may not end by themselves; `end` ends them when the gateway stops."""
+    """The calls under way, so that they can be ended when the gateway stops; whoever awaits one tells its client."""
 
-    calls: set[Any] = field(default_factory=set)
+    streams: set[Any] = field(default_factory=set)
+    answers: set[Any] = field(default_factory=set)
     ending: bool = False
 
-    def end(self) -> None:
-        """Cancels all; those who await them tell their clients."""
+    def end_streams(self) -> None:
+        """Cancels what may not end by itself."""
+        self._cancel(self.streams)
+
+    def end_all(self) -> None:
+        """Cancels the rest."""
+        self._cancel(self.streams | self.answers)
+
+    def _cancel(self, calls: set[Any]) -> None:
         self.ending = True
-        for call in tuple(self.calls):
+        for call in tuple(calls):
             call.cancel()
 
 
@@ -147,6 +155,7 @@ class Endpoint:
             yield self._binder.bind_raw(message, content_type=content_type, data=b"")
 
     async def _answer(self, exchange: Exchange, call: Any, inbound: Inbound) -> None:
+        self._open_calls.answers.add(call)
         async with inbound:
             try:
                 message = await call
@@ -155,11 +164,13 @@ class Endpoint:
                 raise self._why_cancelled(inbound) from None
             except grpc.aio.AioRpcError as error:
                 raise self._upstream.explained(await inbound.outcome.settled(error)) from error
+            finally:
+                self._open_calls.answers.discard(call)
         rendered = self._renderer.render(message)
         await exchange.respond(200, content_type=rendered.content_type, body=rendered.body, headers=headers)
 
     async def _answer_stream(self, exchange: Exchange, call: Any, inbound: Inbound) -> None:
-        self._open_calls.calls.add(call)
+        self._open_calls.streams.add(call)
         try:
             async with inbound:
                 try:
@@ -177,7 +188,7 @@ class Endpoint:
                 raise
             await self._end_stream(exchange, failure_of_call(error))
         finally:
-            self._open_calls.calls.discard(call)
+            self._open_calls.streams.discard(call)
 
     async def _write_stream(self, exchange: Exchange, call: Any) -> None:
         messages = aiter(call)

@@ -67,7 +67,11 @@ class Transcoder:
 
     def end_streams(self) -> None:
         """Ends the streams under way, each with an error that says so; for when the gateway stops."""
-        self._open_calls.end()
+        self._open_calls.end_streams()
+
+    def end_all(self) -> None:
+        """Ends everything under way; for when it has had its time."""
+        self._open_calls.end_all()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""

@@ -146,7 +146,7 @@ def method(api: Api) -> Callable[[str], Method]:
     return methods.__getitem__
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def binder(api: Api, method: Callable[[str], Method]) -> Callable[..., Binder]:
     def make(name: str, at: int = 0) -> Binder:
         return Binder(method(name), method(name).bindings[at], pool=api.pool)

@@ -1,9 +1,14 @@
 """HTTP requests as messages."""
 
+import contextlib
+import json
 import math
+from urllib.parse import urlencode
 
 import pytest
 from google.protobuf import text_format
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from uhm_gateway.bind import Binder
 from uhm_gateway.descriptors import load_api
@@ -252,3 +257,55 @@ def test_rules_that_do_not_fit(compiled, rule, names):
     method = api.services[0].methods[0]
     with pytest.raises(ConfigurationError, match=names):
         Binder(method, method.bindings[0], pool=api.pool)
+
+
+FIELDS = [
+    "text",
+    "number",
+    "big",
+    "positive",
+    "flag",
+    "ratio",
+    "exact",
+    "data",
+    "colour",
+    "texts",
+    "numbers",
+    "counts",
+    "nestedByNumber",
+    "nested",
+    "many",
+    "maybe",
+    "one",
+    "third",
+    "time",
+    "wait",
+    "mask",
+    "wrapped",
+    "object",
+    "value",
+    "any",
+    "nothing",
+    "times",
+    "wrapped_data",
+]
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from([*FIELDS, "@type", "1"]), inner),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=4))
+def test_any_body_binds_or_is_refused(binder, value):
+    with contextlib.suppress(BadRequest):
+        binder("Body").bind(captured=(), query="", body=json.dumps(value).encode())
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.tuples(st.sampled_from([*FIELDS, "nested.many", "counts[a]", "counts[", "object[a]"]), st.text())))
+def test_any_query_binds_or_is_refused(binder, parameters):
+    with contextlib.suppress(BadRequest):
+        binder("Query").bind(captured=(), query=urlencode(parameters, errors="surrogatepass"))
