@@ -25,7 +25,7 @@ RUN python3 -m venv /opt/generate \
     && /opt/generate/bin/python protos/generate.py
 RUN python3 -m venv --without-pip --system-site-packages /opt/uhm \
     && UV_PROJECT_ENVIRONMENT=/opt/uhm /opt/tools/bin/uv sync \
-        --frozen --no-cache --no-dev --no-editable --package uhm-builder
+        --frozen --no-cache --no-dev --no-editable --compile-bytecode --package uhm-builder
 
 FROM ${DEBIAN}
 # The kernel is what guests boot, and what libguestfs's appliance boots; it need not be the node's.

@@ -15,7 +15,7 @@ RUN python3 -m venv /opt/generate \
     && /opt/generate/bin/python protos/generate.py
 RUN python3 -m venv --without-pip /opt/uhm \
     && UV_PROJECT_ENVIRONMENT=/opt/uhm /opt/tools/bin/uv sync \
-        --frozen --no-cache --no-dev --no-editable --package uhm-machines
+        --frozen --no-cache --no-dev --no-editable --compile-bytecode --package uhm-machines
 
 FROM ${DEBIAN}
 RUN apt-get update \
