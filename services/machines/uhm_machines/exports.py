@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from uhm_common.logs import get_logger
 from uhm_machines.disks import export_name
-from uhm_machines.errors import HostUnsuitable, QmpFailed, StartFailed
+from uhm_machines.errors import QmpFailed, StartFailed
 from uhm_machines.files import listen_unix
 from uhm_machines.qemu.process import DetachedProcess, read_log
 from uhm_machines.qemu.qmp import QmpSession, qmp_session
@@ -122,7 +122,7 @@ class ImageExports:
             log.error("export.daemon_died", status=str(status), output=read_log(self._directory))
             async with self._changing:
                 self._drop_daemon()
-                with contextlib.suppress(StartFailed, HostUnsuitable, QmpFailed):
+                with contextlib.suppress(StartFailed, QmpFailed):
                     if self._users:
                         await self._start()
                         continue

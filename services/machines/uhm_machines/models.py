@@ -9,21 +9,25 @@ from sqlalchemy import (
     Column,
     Index,
     Integer,
-    MetaData,
     String,
     Table,
     Text,
     UniqueConstraint,
 )
+from sqlalchemy.orm import DeclarativeBase
 
-__all__ = ["MACHINES", "METADATA", "VERSION_TABLE"]
+__all__ = ["MACHINES", "VERSION_TABLE", "Base"]
 
 VERSION_TABLE = "machines_schema_version"
-METADATA = MetaData()
+
+
+class Base(DeclarativeBase):
+    """Holds the schema."""
+
 
 MACHINES = Table(
     "machines_machine",
-    METADATA,
+    Base.metadata,
     Column("id", String(32), primary_key=True),
     Column("name", String(63), nullable=False),
     Column("owner", String(255), nullable=False),

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, Final
 from uhm_common.errors import UhmError
 from uhm_common.logs import get_logger
 from uhm_common.process import ProcessFailed, run
+from uhm_guest.clock import measure_tsc_khz
 from uhm_machines.channel import EventLog
 from uhm_machines.disks import read_boot_files
 from uhm_machines.errors import HostUnsuitable
 from uhm_machines.machine import Accelerator
 from uhm_machines.qemu.argv import Hardware, build_probe_argv
 from uhm_machines.qemu.process import DetachedProcess
-from uhm_machines.tsc import measure_tsc_khz
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -104,7 +104,10 @@ class HostProbe:
         cached = _read_cache(self._cache)
         if cached is not None and (cached.boot_id, cached.qemu_version) == (boot_id, version):
             return cached
-        tsc_khz = await asyncio.to_thread(measure_tsc_khz)
+        try:
+            tsc_khz = await asyncio.to_thread(measure_tsc_khz)
+        except OSError as error:
+            raise HostUnsuitable(f"The rate of the time stamp counter cannot be measured: {error}") from error
         kvm = self._accelerator != "tcg" and await self._kvm_works(boot, tsc_khz)
         host = Host(boot_id=boot_id, qemu_version=version, tsc_khz=tsc_khz, kvm=kvm)
         if self._accelerator == "auto":

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from uhm_machines.errors import AmbiguousId, InvalidRequest, MachineNotFound, NameTaken
 from uhm_machines.machine import Accelerator, Machine, Phase, PortMapping, StartKind, Transport, Workload
-from uhm_machines.models import MACHINES, METADATA, VERSION_TABLE
+from uhm_machines.models import MACHINES, VERSION_TABLE, Base
 from uhm_machines.states import ENDED, Status
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class MachineStore:
 
     async def migrate(self) -> None:
         """Brings the schema up to date."""
-        await self._database.migrate(migrations=_MIGRATIONS, metadata=METADATA, version_table=VERSION_TABLE)
+        await self._database.migrate(migrations=_MIGRATIONS, metadata=Base.metadata, version_table=VERSION_TABLE)
 
     async def insert(self, machine: Machine) -> None:
         """Adds a machine. Raises NameTaken where the owner has one of that name."""

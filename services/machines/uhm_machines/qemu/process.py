@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from uhm_common.process import child_environment, tail
-from uhm_machines.errors import HostUnsuitable, StartFailed
+from uhm_machines.errors import StartFailed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,14 +61,15 @@ class DetachedProcess:
 
     directory: Path
     pid: int
-    _pidfd: int
+    _pidfd: int | None
+    """None: it had ended before one could be had."""
     _wrapper: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @classmethod
     async def spawn(cls, directory: Path, argv: Sequence[str], *, pass_fds: Sequence[int] = ()) -> Self:
         """Starts a program with `directory` as its working directory and returns once it has a process id.
 
-        Raises StartFailed where one runs there already, HostUnsuitable where the program does not exist.
+        A program that does not exist ends at once, with 127. Raises StartFailed where one runs there already.
         """
         return await asyncio.to_thread(cls._spawn, directory, argv, tuple(pass_fds))
 
@@ -96,12 +97,14 @@ class DetachedProcess:
         assert wrapper.stdout is not None
         with wrapper.stdout as pipe:
             line = pipe.readline()
-        try:
-            pid = int(line)
-            return cls(directory, pid, os.pidfd_open(pid), wrapper)
-        except (ValueError, ProcessLookupError) as error:
+        if not line:
             wrapper.wait()
-            raise HostUnsuitable(f"{argv[0]} did not start: {read_log(directory)}") from error
+            raise StartFailed(f"{argv[0]} did not start: {read_log(directory)}")
+        pid = int(line)
+        try:
+            return cls(directory, pid, os.pidfd_open(pid), wrapper)
+        except ProcessLookupError:
+            return cls(directory, pid, None, wrapper)
 
     @classmethod
     async def adopt(cls, directory: Path) -> Self | None:
@@ -124,21 +127,15 @@ class DetachedProcess:
         return None
 
     def kill(self) -> None:
-        """SIGKILL."""
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        """Ends it with SIGKILL, where it has not ended."""
+        if self._pidfd is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     async def ended(self) -> ExitStatus | None:
         """Waits until the program has ended; answers how, or None where its wrapper was killed too."""
-        loop = asyncio.get_running_loop()
-        seen = asyncio.Event()
-        pidfd = os.dup(self._pidfd)
-        loop.add_reader(pidfd, seen.set)
-        try:
-            await seen.wait()
-        finally:
-            loop.remove_reader(pidfd)
-            os.close(pidfd)
+        if self._pidfd is not None:
+            await _readable(self._pidfd)
         if self._wrapper is not None:
             await asyncio.to_thread(self._wrapper.wait)
         await asyncio.to_thread(_wait_unlocked, self.directory / "lock")
@@ -146,9 +143,9 @@ class DetachedProcess:
 
     def close(self) -> None:
         """Lets go of the process; it goes on where it runs."""
-        if self._pidfd >= 0:
+        if self._pidfd is not None:
             os.close(self._pidfd)
-            self._pidfd = -1
+            self._pidfd = None
 
 
 def read_exit(directory: Path) -> ExitStatus | None:
@@ -164,6 +161,19 @@ def read_log(directory: Path) -> str:
         log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
         return tail(log.read())
     return ""
+
+
+async def _readable(descriptor: int) -> None:
+    """Waits until a file descriptor can be read from, which a pidfd can be when its process has ended."""
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    ours = os.dup(descriptor)  # others may wait for it too, or close it
+    loop.add_reader(ours, readable.set)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(ours)
+        os.close(ours)
 
 
 def _is_locked(path: Path) -> bool:

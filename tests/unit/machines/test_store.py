@@ -1,0 +1,108 @@
+from dataclasses import replace
+
+import pytest
+
+from uhm_common.database import Database
+from uhm_machines.errors import AmbiguousId, InvalidRequest, MachineNotFound, NameTaken
+from uhm_machines.machine import Accelerator, Machine, Phase, PortMapping, Transport, Workload
+from uhm_machines.states import Status
+from uhm_machines.store import MachineStore
+
+
+def a_machine(machine_id="0" * 32, **changes):
+    machine = Machine(
+        id=machine_id,
+        name=changes.pop("name", f"m-{machine_id}"),
+        owner="anna",
+        image_id="i",
+        image_reference="nginx:latest",
+        disk_digest="sha256:" + "a" * 64,
+        workload=Workload(
+            argv=("sh", "-c"), env=("A=1",), working_dir="", user="", hostname="h", stop_signal=15, watched_ports=(80,)
+        ),
+        memory_mib=256,
+        vcpus=1,
+        ports=(PortMapping(host_address="127.0.0.1", host_port=1, guest_port=2, transport=Transport.UDP),),
+        auto_remove=False,
+        created_ns=1_700_000_000_000_000_000,
+    )
+    return replace(machine, **changes)
+
+
+@pytest.fixture
+async def store(tmp_path):
+    database = Database(f"sqlite+aiosqlite:///{tmp_path / 'machines.db'}")
+    made = MachineStore(database)
+    await made.migrate()
+    await made.migrate()
+    yield made
+    await database.close()
+
+
+async def test_a_machine_comes_back_as_it_was(store):
+    machine = a_machine()
+    await store.insert(machine)
+    assert await store.find("anna", machine.id) == machine
+    changed = replace(
+        machine,
+        status=Status.EXITED, exit_code=3, accelerator=Accelerator.TCG, started_ns=1, ended_ns=2, pid=None,
+        phases=(Phase(name="kernel", start_ms=1.5, duration_ms=2.25),), console_tail="x\ny",
+    )  # fmt: skip
+    await store.update(changed)
+    assert await store.all() == [changed]
+    await store.delete(machine.id)
+    await store.update(changed)
+    assert await store.all() == []
+
+
+async def test_finding(store):
+    one, two = a_machine("ab" * 16), a_machine("ac" * 16, name="ab")
+    await store.insert(one)
+    await store.insert(two)
+    assert await store.find("anna", "aba") == one
+    assert await store.find("anna", "ab") == two  # a name goes before a prefix
+    assert await store.find("anna", one.id) == one
+    with pytest.raises(AmbiguousId):
+        await store.find("anna", "a")
+    for owner, reference in (("ben", one.id), ("anna", "ff"), ("anna", ""), ("anna", "%"), ("anna", "_b")):
+        with pytest.raises(MachineNotFound):
+            await store.find(owner, reference)
+
+
+async def test_names_are_the_owners(store):
+    await store.insert(a_machine(name="x"))
+    await store.insert(a_machine("1" * 32, name="x", owner="ben"))
+    with pytest.raises(NameTaken, match="'x'"):
+        await store.insert(a_machine("2" * 32, name="x"))
+
+
+async def test_pages(store):
+    machines = [a_machine(f"{number:032x}", created_ns=number // 2) for number in range(7)]
+    for machine in machines:
+        await store.insert(machine)
+    await store.insert(a_machine("f" * 32, owner="ben"))
+    seen, token, sizes = [], "", []
+    while True:
+        page, token = await store.page("anna", size=3, token=token, include_ended=True)
+        seen += page
+        sizes.append(len(page))
+        if not token:
+            break
+    assert seen == machines[::-1]
+    assert sizes == [3, 3, 1]
+    with pytest.raises(InvalidRequest):
+        await store.page("anna", size=3, token="nonsense", include_ended=True)
+
+
+async def test_what_is_listed(store):
+    for number, (status, auto_remove) in enumerate(
+        [(Status.RUNNING, True), (Status.EXITED, False), (Status.FAILED, True), (Status.CREATED, False)]
+    ):
+        await store.insert(a_machine(f"{number:032x}", status=status, auto_remove=auto_remove))
+
+    async def listed(**options):
+        page, _ = await store.page("anna", size=10, token="", **options)
+        return {machine.status for machine in page}
+
+    assert await listed(include_ended=False) == {Status.RUNNING, Status.CREATED}
+    assert await listed(include_ended=True) == {Status.RUNNING, Status.CREATED, Status.EXITED}
