@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CHECKS", "Finding", "port_finding"]
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 TOOL_SECONDS = 60.0
 SETUP = "`make setup` installs it."
 LEAST_EROFS = (1, 8)
@@ -56,17 +57,21 @@ def disk_tools(_layout: Layout) -> Finding:
 
 
 def acceleration(layout: Layout) -> Finding:
-    """Whether guests really run with KVM, which the machines service finds out by starting one."""
-    argv = [sys.executable, "-m", "uhm_machines.probe", "--json", "--state-dir", str(layout.state_dir)]
-    answer = _answer(argv)
+    """Whether guests really run with KVM: the machines service finds out by starting one, and notes it."""
     fix = "Machines run without it, slower. In a VM, switch on nested virtualization; else let this user use /dev/kvm."
     try:
-        works = bool(json.loads(answer)["kvm"])
-    except (ValueError, KeyError, TypeError):
-        exists = os.access("/dev/kvm", os.R_OK | os.W_OK)
-        detail = "/dev/kvm can be opened, which proves little" if exists else "/dev/kvm cannot be opened"
-        return Finding(name="kvm", ok=exists, detail=detail, fix=fix)
-    return Finding(name="kvm", ok=works, detail="guests run with it" if works else "no guest runs with it", fix=fix)
+        noted = json.loads((layout.state_dir / "machines" / "host.json").read_text())
+        known = noted["boot_id"] == BOOT_ID.read_text().strip()
+    except (OSError, ValueError, KeyError, TypeError):
+        known = False
+    if known:
+        works = bool(noted.get("kvm"))
+        return Finding(name="kvm", ok=works, detail=f"{'guests run' if works else 'no guest runs'} with it", fix=fix)
+    opens = os.access("/dev/kvm", os.R_OK | os.W_OK)
+    detail = (
+        "/dev/kvm can be opened; the first machine shows whether it works" if opens else "/dev/kvm cannot be opened"
+    )
+    return Finding(name="kvm", ok=opens, detail=detail, fix=fix)
 
 
 def erofs(_layout: Layout) -> Finding:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["RecordedProcess", "end_recorded", "read_process", "recorded_argv"]
+__all__ = ["RecordedProcess", "end_recorded", "read_process", "recorded_argv", "told"]
 
 PROC = Path("/proc")
 BOOT_ID = PROC / "sys" / "kernel" / "random" / "boot_id"
@@ -63,6 +63,17 @@ class _Stat:
         pid, _, rest = line.partition(" ")
         fields = rest.rpartition(")")[2].split()
         return cls(pid=int(pid), state=fields[0], group=int(fields[2]), start_ticks=int(fields[19]))
+
+
+def told(name: str, value: str) -> list[int]:
+    """Ids of living processes that were given this variable in their environment."""
+    variable = f"{name}={value}".encode()
+    found = []
+    for entry in PROC.glob("[0-9]*"):
+        with suppress(OSError):  # it has ended, or is somebody else's
+            if variable in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    return found
 
 
 def recorded_argv(file: str, argv: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from uhm.errors import SystemFailed
 from uhm.system.engine import private_dockerd
-from uhm.system.processes import end_recorded, read_process
+from uhm.system.processes import end_recorded, read_process, told
 from uhm.system.programs import STOP_ORDER
 from uhm.system.record import SystemRecord
 from uhm.system.supervisor import SUPERVISOR
@@ -28,6 +28,7 @@ __all__ = ["clear", "stop_system", "system_lock"]
 SUPERVISOR_GRACE_SECONDS = 120.0
 PART_GRACE_SECONDS = 10.0
 DRAIN_SECONDS = 120.0
+SWEEP_GRACE_SECONDS = 2.0
 LOCK_SECONDS = 300.0
 LOCK_POLL_SECONDS = 0.1
 
@@ -80,6 +81,7 @@ def clear(layout: Layout, *, drain: SystemRecord | None = None) -> bool:
     try:
         if drain is not None:
             _drain(drain)
+            _sweep(layout)
     finally:
         if record is not None and record.private_docker:
             private_dockerd(layout, environment=os.environ).stop()
@@ -88,6 +90,16 @@ def clear(layout: Layout, *, drain: SystemRecord | None = None) -> bool:
         layout.supervisor_socket.unlink(missing_ok=True)
     layout.record_file.unlink(missing_ok=True)
     return record is not None
+
+
+def _sweep(layout: Layout) -> None:
+    """Ends what the parts have started and not ended, such as an appliance of libguestfs that is about to notice.
+
+    Only processes of this system were told its directory for temporary files.
+    """
+    from uhm_common.leftovers import end_processes  # noqa: PLC0415 - heavy
+
+    end_processes(told("TMPDIR", str(layout.temporary_dir)), grace=SWEEP_GRACE_SECONDS)
 
 
 def _drain(record: SystemRecord) -> None:

@@ -147,12 +147,13 @@ class Supervisor:
     """A supervisord that runs, asked over its Unix socket."""
 
     def __init__(self, socket_path: Path) -> None:
-        self._proxy = xmlrpc.client.ServerProxy("http://localhost/RPC2", transport=_UnixTransport(socket_path))
+        self._socket = socket_path
 
     def states(self) -> list[ProgramState] | None:
         """The programs, or None where supervisord does not answer."""
         try:
-            answer = cast("list[dict[str, Any]]", self._proxy.supervisor.getAllProcessInfo())
+            with xmlrpc.client.ServerProxy("http://localhost/RPC2", transport=_UnixTransport(self._socket)) as proxy:
+                answer = cast("list[dict[str, Any]]", proxy.supervisor.getAllProcessInfo())
         except (OSError, http.client.HTTPException, xmlrpc.client.Error):
             return None
         return [
@@ -176,9 +177,10 @@ class _UnixTransport(xmlrpc.client.Transport):
         self._path = socket_path
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        """A new connection; the host name is of no account."""
-        del host
-        return _UnixConnection(self._path)
+        """The connection, which is closed with the transport; the host name is of no account."""
+        connection = _UnixConnection(self._path)
+        self._connection = host, connection
+        return connection
 
 
 class _UnixConnection(http.client.HTTPConnection):
