@@ -1,5 +1,6 @@
 #include "listen.h"
 
+#include <stdint.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -9,22 +10,27 @@ enum { TCP_LISTEN = 0x0A };
 
 static int watched[RUN_PORTS_MAX];
 static int watched_count;
-static struct timespec since;
+static int64_t since_ms; /* on the monotonic clock, like the next */
+static int64_t next_look_ms;
 
-/* Start-up is watched closely, a service that takes long less so: one look costs about 0.1 ms under emulation. */
-static int interval_ms(void)
+static int64_t now_ms(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    long elapsed = now.tv_sec - since.tv_sec;
-    if (elapsed < 10)
+    return now.tv_sec * (int64_t)1000 + now.tv_nsec / 1000000;
+}
+
+/* Start-up is watched closely, a service that takes long less so: one look costs about 0.1 ms under emulation. */
+static int interval_ms(int64_t now)
+{
+    if (now - since_ms < 10 * 1000)
         return 5;
-    return elapsed < 60 ? 50 : 500;
+    return now - since_ms < 60 * 1000 ? 50 : 500;
 }
 
 void listen_watch(const struct run *run)
 {
-    clock_gettime(CLOCK_MONOTONIC, &since);
+    since_ms = next_look_ms = now_ms();
     for (watched_count = 0; watched_count < run->port_count; watched_count++)
         watched[watched_count] = run->ports[watched_count];
 }
@@ -61,9 +67,13 @@ static void look_at(const char *path)
 
 int listen_look(void)
 {
-    if (watched_count)
-        look_at("/proc/net/tcp");
-    if (watched_count)
-        look_at("/proc/net/tcp6");
-    return watched_count ? interval_ms() : -1;
+    int64_t now = now_ms();
+    if (watched_count == 0)
+        return -1;
+    if (now < next_look_ms) /* output may wake the loop much more often */
+        return (int)(next_look_ms - now);
+    look_at("/proc/net/tcp");
+    look_at("/proc/net/tcp6");
+    next_look_ms = now + interval_ms(now);
+    return watched_count ? interval_ms(now) : -1;
 }

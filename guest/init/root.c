@@ -1,13 +1,9 @@
 #include "root.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
-#include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "disk.h"
 #include "event.h"
@@ -28,6 +24,13 @@ static void mount_partition(int number, const char *path, const char *type, unsi
         die("mounting %s (%s) at %s: %m", device, type, path);
 }
 
+/* They are there already, unless this is the machine's first start. */
+static void make_state_directory(const char *path)
+{
+    if (mkdir(path, 0755) < 0 && errno != EEXIST)
+        die("making %s: %m", path);
+}
+
 static void mount_layers(char *options, size_t size)
 {
     size_t used = (size_t)snprintf(options, size, "lowerdir=");
@@ -46,8 +49,8 @@ void root_mount(void)
     disk_find(&disk);
     mount_partition(disk.base, BASE_PATH, "erofs", MS_RDONLY, NULL);
     mount_partition(disk.state, STATE_PATH, "ext4", MS_NOATIME, "noinit_itable");
-    if ((mkdir(STATE_PATH "/upper", 0755) < 0 || mkdir(STATE_PATH "/work", 0755) < 0) && errno != EEXIST)
-        die("preparing the state partition: %m");
+    make_state_directory(STATE_PATH "/upper");
+    make_state_directory(STATE_PATH "/work");
     mount_layers(options, sizeof options);
     mkdir(ROOT_PATH, 0755);
     if (mount("overlay", ROOT_PATH, "overlay", 0, options) < 0)
