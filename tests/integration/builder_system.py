@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -186,6 +186,24 @@ async def answering(port: int) -> None:
                         return
                 except grpc.aio.AioRpcError:
                     await asyncio.sleep(0.05)
+
+
+@contextmanager
+def nats_server(directory: Path):
+    """A NATS server with JetStream in a directory; answers its address."""
+    port = free_port()
+    argv = [str(Path(sys.executable).parent / "nats-server"), "--jetstream", "--addr", "127.0.0.1"]
+    process = subprocess.Popen(
+        [*argv, "--port", str(port), "--store_dir", str(directory)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield f"nats://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(READY_SECONDS)
 
 
 @asynccontextmanager

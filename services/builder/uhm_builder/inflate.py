@@ -83,12 +83,16 @@ class _Plain:
 
 
 class _Gzip:
+    """Members one after the other; zero bytes between and behind them are padding, as gzip(1) has it."""
+
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self._member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
         self._fresh = True
 
     def feed(self, data: bytes) -> None:
+        if self._member.eof:
+            data = data.lstrip(b"\0")
         while data or not (self._member.needs_input or self._member.eof):
             if self._member.eof:
                 self._member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
