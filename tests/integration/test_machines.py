@@ -243,7 +243,8 @@ async def test_machines_survive_the_service(world):
     client = world.client()
     web = await create(client, "web", ports=[pb.PortMapping(guest_port=80)], wait="listening")
     brief = await create(client, command=["sh", "-c", "sleep 2; exit 5"])
-    killed = await create(client, command=FOREVER)
+    killed, obedient = await asyncio.gather(create(client, command=FOREVER), create(client, command=FOREVER))
+    await until_up(client, obedient.id)
     world.kill()
     assert await fetch(web.ports[0].host_port) == PAGE
     os.kill(killed.pid, signal.SIGKILL)
@@ -258,6 +259,8 @@ async def test_machines_survive_the_service(world):
     assert adopted.start_time == web.start_time
     with refused(grpc.StatusCode.FAILED_PRECONDITION, web.name):
         await create(client, "web", ports=web.ports)
+    stopped = (await client.StopMachine(pb.StopMachineRequest(id=obedient.id))).machine
+    assert (stopped.status, stopped.exit_code) == ("exited", 7)
     os.kill(web.pid, signal.SIGKILL)
     assert (await until_ended(client, web.id)).status == "failed"
 

@@ -105,11 +105,13 @@ class GuestChannel:
         self._path = socket_path
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
+        self._connecting = asyncio.Lock()
 
     async def connect(self) -> None:
         """Connects, where it is not. Raises OSError where nothing listens."""
-        if self._writer is None:
-            self._reader, self._writer = await asyncio.open_unix_connection(sock=connect_unix(self._path))
+        async with self._connecting:  # QEMU serves one connection; a second would wait for the first to close
+            if self._writer is None:
+                self._reader, self._writer = await asyncio.open_unix_connection(sock=connect_unix(self._path))
 
     async def send(self, verb: Verb, payload: bytes = b"") -> None:
         """Hands over one message; the guest need not read it at once, nor ever. Raises OSError where QEMU is gone."""

@@ -5,7 +5,7 @@ AlreadyExists       NameTaken
 InvalidArgument     AmbiguousId, InvalidRequest
 FailedPrecondition  ImageNotReady, PortInUse, WrongState, HostUnsuitable
 ResourceExhausted   CapacityExhausted
-Unavailable         StartFailed, QmpFailed
+Unavailable         StartFailed, QmpFailed ─ QmpRefused
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ __all__ = [
     "NameTaken",
     "PortInUse",
     "QmpFailed",
+    "QmpRefused",
     "StartFailed",
     "WrongState",
 ]
@@ -98,3 +99,7 @@ class StartFailed(Unavailable):
 
 class QmpFailed(Unavailable):
     """QEMU did not answer, or refused a command."""
+
+
+class QmpRefused(QmpFailed):
+    """QEMU is there, and refused a command."""

@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from uhm_common.logs import get_logger
 from uhm_machines.disks import export_name
-from uhm_machines.errors import QmpFailed, StartFailed
+from uhm_machines.errors import QmpFailed, QmpRefused, StartFailed
 from uhm_machines.files import listen_unix
 from uhm_machines.qemu.process import DetachedProcess, read_log
 from uhm_machines.qemu.qmp import QmpSession, qmp_session
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from uhm_common.artifacts import ArtifactStore
@@ -52,7 +53,6 @@ class ImageExports:
         self._users: dict[str, set[str]] = {}
         self._daemon: DetachedProcess | None = None
         self._changing = asyncio.Lock()
-        self._started = asyncio.Event()
 
     @property
     def socket(self) -> Path:
@@ -72,26 +72,19 @@ class ImageExports:
                 if self._users:
                     await self._start()
                 return
-            self._started.set()
             async with self._session() as session:
-                present = {export["id"] for export in await session.execute("query-block-exports")}
                 wanted = {_node_name(digest): digest for digest in self._users}
-                for name in present - wanted.keys():
+                for name in await _exported(session) - wanted.keys():
                     await _remove(session, name)
-                for name in wanted.keys() - present:
-                    await self._add(session, wanted[name])
+                for digest in wanted.values():
+                    await self._add(session, digest)
 
     async def acquire(self, digest: str, *, machine_id: str) -> None:
         """Sees to it that a disk is exported while the machine uses it. Raises StartFailed, QmpFailed."""
         async with self._changing:
-            known = bool(self._users.get(digest))
             self._users.setdefault(digest, set()).add(machine_id)
             try:
-                if self._daemon is None:
-                    await self._start()
-                elif not known:
-                    async with self._session() as session:
-                        await self._add(session, digest)
+                await self._see_to_export(digest)
             except BaseException:
                 self._forget(digest, machine_id)
                 raise
@@ -113,20 +106,19 @@ class ImageExports:
     async def keep(self) -> None:
         """Starts the daemon anew whenever it has died while machines need it. Runs until cancelled."""
         while True:
-            await self._started.wait()
-            daemon = self._daemon
-            if daemon is None:
-                self._started.clear()
-                continue
-            status = await daemon.ended()
-            log.error("export.daemon_died", status=str(status), output=read_log(self._directory))
+            if (daemon := self._daemon) is not None:
+                status = await daemon.ended()
+                log.error("export.daemon_died", status=str(status), output=read_log(self._directory))
             async with self._changing:
-                self._drop_daemon()
-                with contextlib.suppress(StartFailed, QmpFailed):
-                    if self._users:
+                if self._daemon is daemon:
+                    self._drop_daemon()
+                if self._daemon is None and self._users:
+                    try:
                         await self._start()
-                        continue
-            await asyncio.sleep(_RESTART_SECONDS)
+                    except (StartFailed, QmpFailed) as error:
+                        log.warning("export.daemon_not_started", error=str(error))
+            if self._daemon is None:
+                await asyncio.sleep(_RESTART_SECONDS)
 
     async def stop(self) -> None:
         """Ends the daemon."""
@@ -151,7 +143,6 @@ class ImageExports:
         if self._daemon is not None:
             self._daemon.close()
         self._daemon = None
-        self._started.clear()
 
     def _forget(self, digest: str, machine_id: str) -> None:
         self._users[digest].discard(machine_id)
@@ -161,11 +152,37 @@ class ImageExports:
     def _session(self) -> contextlib.AbstractAsyncContextManager[QmpSession]:
         return qmp_session(self._directory / "qmp.sock", within=_QMP_SECONDS)
 
+    async def _see_to_export(self, digest: str) -> None:
+        if self._daemon is not None:
+            try:
+                async with self._session() as session:
+                    await self._add(session, digest)
+            except QmpRefused:
+                raise
+            except QmpFailed:  # it has died, or hangs; machines reconnect to the next
+                self._daemon.kill()
+                await self._daemon.ended()
+                self._drop_daemon()
+        if self._daemon is None:
+            await self._start()
+
     async def _start(self) -> None:
         """Starts the daemon with all exports that are needed now, and waits until it serves.
 
-        They are on its command line, because a machine that reconnects must not find the server without them.
+        They are on its command line, because a machine that reconnects must not find the server without them. Where one
+        of them keeps it from starting, the others are added one by one.
         """
+        try:
+            await self._spawn(list(self._users))
+        except StartFailed as error:
+            log.warning("export.one_is_broken", error=str(error))
+            await self._spawn([])
+            async with self._session() as session:
+                for digest in self._users:
+                    with contextlib.suppress(QmpRefused):
+                        await self._add(session, digest)
+
+    async def _spawn(self, digests: Sequence[str]) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with listen_unix(self.socket) as nbd, listen_unix(self._directory / "qmp.sock") as qmp:
             argv = [
@@ -174,25 +191,30 @@ class ImageExports:
                 *("--monitor", "chardev=qmp"),
                 *("--nbd-server", f"addr.type=fd,addr.str={nbd.fileno()}"),
             ]
-            for digest in self._users:
+            for digest in digests:
                 argv += ["--blockdev", json.dumps(self._node(digest)), "--export", json.dumps(_export(digest))]
-            self._daemon = await DetachedProcess.spawn(self._directory, argv, pass_fds=(nbd.fileno(), qmp.fileno()))
+            daemon = await DetachedProcess.spawn(self._directory, argv, pass_fds=(nbd.fileno(), qmp.fileno()))
         try:
             async with self._session() as session:
-                await session.execute("query-block-exports")
+                await _exported(session)
         except BaseException as error:
-            self._daemon.kill()
-            await self._daemon.ended()
-            self._drop_daemon()
+            daemon.kill()
+            await daemon.ended()
+            daemon.close()
             if isinstance(error, QmpFailed):
                 raise StartFailed(f"{DAEMON} did not come up: {read_log(self._directory)}") from error
             raise
-        self._started.set()
-        log.info("export.daemon_started", pid=self._daemon.pid, exports=len(self._users))
+        self._daemon = daemon
+        log.info("export.daemon_started", pid=daemon.pid, exports=len(digests))
 
     async def _add(self, session: QmpSession, digest: str) -> None:
-        await session.execute("blockdev-add", self._node(digest))
-        await session.execute("block-export-add", _export(digest))
+        """Exports a disk, where it is not."""
+        name = _node_name(digest)
+        nodes = await session.execute("query-named-block-nodes", {"flat": True})
+        if name not in {node["node-name"] for node in nodes}:
+            await session.execute("blockdev-add", self._node(digest))
+        if name not in await _exported(session):
+            await session.execute("block-export-add", _export(digest))
 
     def _node(self, digest: str) -> dict[str, Any]:
         """The arguments of blockdev-add."""
@@ -210,6 +232,10 @@ def _export(digest: str) -> dict[str, Any]:
 def _node_name(digest: str) -> str:
     """Names a disk's node and its export in the daemon: begins with a letter, at most 31 characters."""
     return f"disk-{export_name(digest)[:_NODE_DIGITS]}"
+
+
+async def _exported(session: QmpSession) -> set[str]:
+    return {export["id"] for export in await session.execute("query-block-exports")}
 
 
 async def _remove(session: QmpSession, name: str) -> None:

@@ -60,13 +60,17 @@ class LiveMachine:
         self._channel = GuestChannel(files.control_socket)
         self._progress = Progress()
         self._run_sent = False
+        self._unrecorded = False
         self._gone = asyncio.Event()
         self._running = asyncio.Event()
         self._listening = asyncio.Event()
         self._changing = asyncio.Lock()
 
     async def follow(self) -> ExitStatus | None:
-        """Follows the guest until QEMU has ended; answers how it did, if that is known."""
+        """Follows the guest until QEMU has ended; answers how it did, if that is known.
+
+        May be called again after it has raised, which the database can make it do.
+        """
         gone = asyncio.create_task(self._process.ended())
         bell: asyncio.Task[None] | None = None
         try:
@@ -165,8 +169,10 @@ class LiveMachine:
         if self._progress.waiting and not self._progress.started and not self._run_sent:
             self._run_sent = True
             await self._send(Verb.RUN, encode_run(self.machine.workload))
-        if events:
+        self._unrecorded |= bool(events)
+        if self._unrecorded:
             await self._record()
+            self._unrecorded = False
 
     async def _record(self) -> None:
         progress = self._progress

@@ -44,7 +44,7 @@ _VERSION: Final = re.compile(r"version (\d+(?:\.\d+)+)")
 _TOOL_SECONDS: Final = 20.0
 _KVM_GUEST_SECONDS: Final = 6.0
 _POLL_SECONDS: Final = 0.02
-_LOOK_FOR_BASE_SECONDS: Final = 2.0
+_LOOK_FOR_BASE_SECONDS: Final = 0.5
 _PROBE_MEMORY_MIB: Final = 128
 
 

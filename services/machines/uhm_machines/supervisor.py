@@ -11,6 +11,8 @@ import time
 from typing import TYPE_CHECKING, Final, TypeVar
 from weakref import WeakValueDictionary
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from uhm_common.logs import get_logger
 from uhm_common.process import ProcessFailed
 from uhm_machines.channel import EventLog
@@ -25,7 +27,7 @@ from uhm_machines.qemu.process import DetachedProcess, read_exit
 from uhm_machines.states import ENDED, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
     from pathlib import Path
     from typing import Any
 
@@ -49,6 +51,7 @@ LINGER_SECONDS: Final = 10.0
 """How long a machine that is deleted when it ends can still be asked for its exit code and its output."""
 STOP_AGAIN_GRACE_SECONDS: Final = 10.0
 _LOG_CHECK_SECONDS: Final = 1.0
+_INSIST_SECONDS: Final = 1.0
 
 
 class Supervisor:
@@ -201,10 +204,10 @@ class Supervisor:
         return live
 
     async def _see_to_end(self, live: LiveMachine) -> None:
-        exit_status = await live.follow()
         machine_id = live.machine.id
+        exit_status = await _insist(live.follow, machine_id=machine_id)
         async with self.lock(machine_id):
-            machine = await live.conclude(exit_status)
+            machine = await _insist(lambda: live.conclude(exit_status), machine_id=machine_id)
             log.info("machine.ended", machine_id=machine_id, status=machine.status, exit_code=machine.exit_code)
             await self._exports.release(machine.disk_digest, machine_id=machine_id)
             self._ports.release(machine_id)
@@ -213,7 +216,7 @@ class Supervisor:
         live.ended.set()
         if machine.auto_remove:
             await asyncio.sleep(LINGER_SECONDS)
-            await self._remove_ended(machine)
+            await _insist(lambda: self._remove_ended(machine), machine_id=machine_id)
 
     async def _remove_ended(self, machine: Machine) -> None:
         async with self.lock(machine.id):
@@ -256,3 +259,13 @@ class Supervisor:
                 await process.ended()
                 process.close()
             await asyncio.to_thread(MachineFiles(stray).remove)
+
+
+async def _insist(work: Callable[[], Awaitable[_T]], *, machine_id: str) -> _T:
+    """Does what must be done, also where the database goes away for a while."""
+    while True:
+        try:
+            return await work()
+        except (SQLAlchemyError, OSError) as error:
+            log.warning("machine.not_recorded", machine_id=machine_id, error=str(error))
+            await asyncio.sleep(_INSIST_SECONDS)

@@ -77,6 +77,26 @@ async def test_messages_and_bells_go_through_a_socket_of_any_depth(tmp_path):
         await channel.send(Verb.STOP)
 
 
+async def test_one_connection_serves_all_who_want_one_at_once(tmp_path):
+    path = tmp_path / "control.sock"
+    loop = asyncio.get_running_loop()
+    with listen_unix(path) as server:
+        channel = GuestChannel(path)
+        bell = asyncio.create_task(channel.bell())
+        await asyncio.gather(channel.send(Verb.STOP), channel.send(Verb.STOP))
+        guest, _ = await loop.sock_accept(server)
+        with guest:
+            received = b""
+            while len(received) < 14:
+                received += await loop.sock_recv(guest, 100)
+            assert received == b"stop 0\nstop 0\n"
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(loop.sock_accept(server), 0.05)
+            await loop.sock_sendall(guest, b"x")
+            await bell
+        channel.close()
+
+
 def test_a_socket_takes_the_place_of_an_old_one(tmp_path):
     path = tmp_path / "x.sock"
     listen_unix(path).close()

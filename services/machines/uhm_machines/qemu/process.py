@@ -71,7 +71,14 @@ class DetachedProcess:
 
         A program that does not exist ends at once, with 127. Raises StartFailed where one runs there already.
         """
-        return await asyncio.to_thread(cls._spawn, directory, argv, tuple(pass_fds))
+        spawning = asyncio.ensure_future(asyncio.to_thread(cls._spawn, directory, argv, tuple(pass_fds)))
+        try:
+            return await asyncio.shield(spawning)
+        except asyncio.CancelledError:  # the thread goes on
+            process = await spawning
+            process.kill()
+            process.close()
+            raise
 
     @classmethod
     def _spawn(cls, directory: Path, argv: Sequence[str], pass_fds: tuple[int, ...]) -> Self:

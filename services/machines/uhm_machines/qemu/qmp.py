@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from qemu.qmp import ConnectError, ExecInterruptedError, QMPClient, QMPError
 from qemu.qmp.qmp_client import ExecuteError
 
-from uhm_machines.errors import QmpFailed
+from uhm_machines.errors import QmpFailed, QmpRefused
 from uhm_machines.files import connect_unix
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ class QmpSession:
         self._client = client
 
     async def execute(self, command: str, arguments: Mapping[str, Any] | None = None) -> Any:
-        """Runs one command and answers what it returned. Raises QmpFailed where QEMU refuses it, or goes away."""
+        """Runs one command and answers what it returned. Raises QmpRefused, or QmpFailed where QEMU goes away."""
         try:
             return await self._client.execute(command, arguments)
         except ExecuteError as error:
-            raise QmpFailed(f"QEMU refused {command}: {error}") from error
+            raise QmpRefused(f"QEMU refused {command}: {error}") from error
         except (QMPError, OSError) as error:
             raise QmpFailed(f"QEMU went away during {command}.") from error
 
