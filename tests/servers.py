@@ -1,4 +1,4 @@
-"""Real servers for the integration tests: PostgreSQL and NATS, each in a temporary directory, gone in the end."""
+"""Real servers for tests: PostgreSQL and NATS, each in a temporary directory of its own."""
 
 from __future__ import annotations
 
@@ -14,21 +14,7 @@ import time
 import uuid
 from pathlib import Path
 
-import pytest
-
 READY_SECONDS = 30
-
-
-@pytest.fixture
-def free_port():
-    """Picks ports of loopback that nobody uses."""
-
-    def pick() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return probe.getsockname()[1]
-
-    return pick
 
 
 def wait_until(ready, process: subprocess.Popen, log: Path) -> None:
@@ -85,26 +71,6 @@ class Postgres:
         shutil.rmtree(self.directory)
 
 
-@pytest.fixture(scope="session")
-def postgres():
-    """A PostgreSQL server."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
-    if not found:
-        pytest.skip("PostgreSQL is not installed")
-    server = Postgres(found[-1].parent)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
-
-
-@pytest.fixture
-def postgres_url(postgres) -> str:
-    """An empty database of the test's own."""
-    return postgres.new_database()
-
-
 class NatsServer:
     """The real server with JetStream, on a port that stays the same over restarts."""
 
@@ -140,18 +106,3 @@ class NatsServer:
     def remove(self) -> None:
         self.stop(signal.SIGKILL)
         shutil.rmtree(self.directory)
-
-
-@pytest.fixture
-def nats_server(free_port):
-    """A NATS server that is not started yet."""
-    server = NatsServer(free_port())
-    yield server
-    server.remove()
-
-
-@pytest.fixture
-def nats_url(nats_server) -> str:
-    """The address of a NATS server that runs."""
-    nats_server.start()
-    return nats_server.url

@@ -1,0 +1,57 @@
+"""Fixtures for every kind of test: real servers that are gone in the end."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.servers import NatsServer, Postgres
+
+
+@pytest.fixture
+def free_port():
+    """Picks ports of loopback that nobody uses."""
+
+    def pick() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return probe.getsockname()[1]
+
+    return pick
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL server."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
+    if not found:
+        pytest.skip("PostgreSQL is not installed")
+    server = Postgres(found[-1].parent)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def postgres_url(postgres) -> str:
+    """An empty database of the test's own."""
+    return postgres.new_database()
+
+
+@pytest.fixture
+def nats_server(free_port):
+    """A NATS server that is not started yet."""
+    server = NatsServer(free_port())
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def nats_url(nats_server) -> str:
+    """The address of a NATS server that runs."""
+    nats_server.start()
+    return nats_server.url

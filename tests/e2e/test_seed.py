@@ -1,0 +1,78 @@
+"""What the first README promised: register, issue, refresh, create nginx:latest, run it, fetch the page. With curl."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.e2e.harness import fetch, free_ports
+
+CREDENTIALS = json.dumps({"username": "seed", "password": "test"})
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def each_system(request, new_system):
+    """A system of this walk's own, on either database."""
+    if request.param == "sqlite":
+        return new_system()
+    return new_system(UHM_DATABASE_URL=request.getfixturevalue("postgres_url"))
+
+
+def test_the_walk(each_system):
+    system = each_system
+    registered = system.curl("/api/v1/user/create", data=CREDENTIALS)
+    assert (registered.status, registered.json) == (200, {"status": "registered", "username": "seed"})
+
+    issued = system.curl("/api/v1/token/issue", data=CREDENTIALS)
+    assert issued.status == 200
+    assert set(issued.json) == {"access_token", "refresh_token"}
+
+    for _ in range(2):  # the refresh token stays usable
+        refreshed = system.curl("/api/v1/token/refresh", "-X", "POST", token=issued.json["refresh_token"])
+        assert (refreshed.status, set(refreshed.json)) == (200, {"access_token"})
+    token = refreshed.json["access_token"]
+
+    created = system.curl("/api/v1/container/create", token=token, data='{"image":"nginx","tag":"latest"}')
+    assert (created.status, set(created.json)) == (200, {"id", "status"})
+    assert created.json["status"] == "building"
+
+    events = watched(system.curl(f"/api/v1/images/{created.json['id']}:watch", "-N", token=token))
+    image = events[-1]["image"]
+    assert image["status"] == "ready"
+    assert [stage["name"] for stage in image["stages"]] == ["resolve", "convert", "compose"]
+    assert all(stage["duration_ms"] > 0 for stage in image["stages"])
+    assert len(image["layers"]) == 2
+
+    (port,) = free_ports(1)
+    ports = [{"host_port": port, "guest_port": 80}]
+    asked = json.dumps({"image": "nginx:latest", "name": "web", "ports": ports, "wait": "listening"})
+    machine = system.curl("/api/v1/machines", token=token, data=asked)
+    assert machine.status == 200, machine.text
+    assert machine.json["status"] == "running"
+    assert [phase["name"] for phase in machine.json["phases"]][:2] == ["prepare", "spawn"]
+    assert "as a virtual machine" in fetch(f"http://127.0.0.1:{port}/")
+
+    stopped = system.curl("/api/v1/machines/web:stop", token=token, data="{}")
+    assert (stopped.status, stopped.json["status"], stopped.json["exit_code"]) == (200, "exited", 0)
+    assert system.curl("/api/v1/machines/web", "-X", "DELETE", token=token).status == 200
+    assert system.curl("/api/v1/machines/web", token=token).status == 404
+    deleted = system.curl(f"/api/v1/images/{created.json['id']}", "-X", "DELETE", token=token)
+    assert deleted.status == 200
+    assert int(deleted.json["freed_bytes"]) > 100_000_000
+    assert not [path for path in (system.state_dir / "machines").iterdir() if path.is_dir()]
+    assert not list((system.state_dir / "artifacts" / "layers").iterdir())
+
+
+def test_documentation(each_system):
+    page = each_system.curl("/", "-H", "Accept: text/html")
+    assert page.status == 200
+    assert "/api/v1/container/create" in page.text
+
+
+def watched(answer) -> list[dict]:
+    """The events of a watched build, without their envelopes."""
+    assert answer.status == 200, answer.text
+    return [json.loads(line)["result"] for line in answer.text.splitlines()]
