@@ -17,11 +17,13 @@ import subprocess
 import tempfile
 import time
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from tests.integration.builder_system import System, builder_system, nats_server
 from tools.local_registry import ensure_images, registry
 from uhm_common.dockerd import PrivateDockerd
+from uhmalguhm.builder.v1 import image_pb2
 
 IMAGE, BASE_IMAGE = "nginx", "debian:bookworm"
 COLD_TARGET_RATIO = 0.4
@@ -94,7 +96,7 @@ async def make_base(system: System) -> float:
     return time.monotonic() - started
 
 
-async def build(system: System, reference: str):
+async def build(system: System, reference: str) -> tuple[float, image_pb2.Image]:
     """From the request to ready, as a client that watches sees it."""
     started = time.monotonic()
     image = await system.ended(await system.create(reference))
@@ -121,7 +123,7 @@ async def added_bytes(system: System) -> list[int]:
     for reference in (BASE_IMAGE, IMAGE):
         await build(system, reference)
         sizes.append(stored(system.artifacts))
-    return [after - before for before, after in zip(sizes, sizes[1:], strict=False)]
+    return [after - before for before, after in pairwise(sizes)]
 
 
 def stored(directory: Path) -> int:

@@ -1,4 +1,5 @@
-"""A builder with everything around it, for tests and benchmarks: NATS is given; tokens come from a stand-in for auth."""
+"""A builder with all around it, for tests and benchmarks; tokens come from a stand-in for the auth service."""
+# ruff: noqa: ARG002 - names and signatures are gRPC's
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ import uuid
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import jwt
@@ -20,6 +22,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from uhmalguhm.auth.v1 import auth_pb2, auth_pb2_grpc
 from uhmalguhm.builder.v1 import image_pb2, image_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
 MKFS = ROOT / "build" / "tools" / "mkfs.erofs"
@@ -30,7 +35,7 @@ READY_SECONDS = 30
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        return int(probe.getsockname()[1])
 
 
 class Tokens(auth_pb2_grpc.AuthServiceServicer):
@@ -39,13 +44,13 @@ class Tokens(auth_pb2_grpc.AuthServiceServicer):
     def __init__(self) -> None:
         self.key = Ed25519PrivateKey.generate()
 
-    async def GetKeys(self, request, context):  # noqa: N802
+    async def GetKeys(self, request: Any, context: Any) -> auth_pb2.GetKeysResponse:  # noqa: N802
         jwk = jwt.algorithms.OKPAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
         return auth_pb2.GetKeysResponse(
             keys=[auth_pb2.JsonWebKey(kty="OKP", crv="Ed25519", x=jwk["x"], kid="test", alg="EdDSA", use="sig")]
         )
 
-    def metadata(self, username: str):
+    def metadata(self, username: str) -> list[tuple[str, str]]:
         now = int(time.time())
         claims = {
             "iss": "uhmalguhm",
@@ -69,8 +74,8 @@ class System:
     nats_url: str
     extra: dict[str, str] = field(default_factory=dict)
     tokens: Tokens = field(default_factory=Tokens)
-    processes: list[subprocess.Popen] = field(default_factory=list)
-    workers: list[subprocess.Popen] = field(default_factory=list)
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     channel: grpc.aio.Channel | None = None
     auth_port: int = field(default_factory=free_port)
     api_port: int = field(default_factory=free_port)
@@ -86,7 +91,7 @@ class System:
         }
         return kept | ours | self.extra | more
 
-    def start(self, module: str, port: int, **more: str) -> subprocess.Popen:
+    def start(self, module: str, port: int, **more: str) -> subprocess.Popen[bytes]:
         log = self.directory / f"{module}-{port}.log"
         with log.open("ab") as output:
             process = subprocess.Popen(
@@ -100,7 +105,7 @@ class System:
         self.processes.append(process)
         return process
 
-    async def start_worker(self, **more: str) -> subprocess.Popen:
+    async def start_worker(self, **more: str) -> subprocess.Popen[bytes]:
         port = free_port()
         process = self.start("uhm_builder.worker", port, **more)
         self.workers.append(process)
@@ -113,30 +118,36 @@ class System:
         self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{self.api_port}")
 
     @property
-    def images(self) -> image_pb2_grpc.ImageServiceStub:
+    def images(self) -> Any:
+        assert self.channel is not None
         return image_pb2_grpc.ImageServiceStub(self.channel)
 
-    async def create(self, reference: str, *, user: str = "alice", **more) -> str:
+    async def create(self, reference: str, *, user: str = "alice", **more: Any) -> str:
         request = image_pb2.CreateImageRequest(image=reference, **more)
-        return (await self.images.CreateImage(request, metadata=self.tokens.metadata(user))).id
+        answer = await self.images.CreateImage(request, metadata=self.tokens.metadata(user))
+        return str(answer.id)
 
     async def get(self, name: str, *, user: str = "alice") -> image_pb2.Image:
         request = image_pb2.GetImageRequest(id=name)
-        return (await self.images.GetImage(request, metadata=self.tokens.metadata(user))).image
+        answer: image_pb2.GetImageResponse = await self.images.GetImage(request, metadata=self.tokens.metadata(user))
+        return answer.image
 
-    async def list(self, *, user: str = "alice", **more) -> list[image_pb2.Image]:
+    async def listed(self, *, user: str = "alice", **more: Any) -> list[image_pb2.Image]:
         request = image_pb2.ListImagesRequest(**more)
         return list((await self.images.ListImages(request, metadata=self.tokens.metadata(user))).images)
 
     async def delete(self, name: str, *, user: str = "alice") -> int:
         request = image_pb2.DeleteImageRequest(id=name)
-        return (await self.images.DeleteImage(request, metadata=self.tokens.metadata(user))).freed_bytes
+        return int((await self.images.DeleteImage(request, metadata=self.tokens.metadata(user))).freed_bytes)
 
     async def cancel(self, name: str, *, user: str = "alice") -> image_pb2.Image:
         request = image_pb2.CancelImageRequest(id=name)
-        return (await self.images.CancelImage(request, metadata=self.tokens.metadata(user))).image
+        answer: image_pb2.CancelImageResponse = await self.images.CancelImage(
+            request, metadata=self.tokens.metadata(user)
+        )
+        return answer.image
 
-    def watch(self, name: str, *, user: str = "alice"):
+    def watch(self, name: str, *, user: str = "alice") -> Any:
         request = image_pb2.WatchImageRequest(id=name)
         return self.images.WatchImage(request, metadata=self.tokens.metadata(user))
 
@@ -163,7 +174,7 @@ class System:
 
     async def stop(self) -> None:
         if self.channel is not None:
-            await self.channel.close()
+            await self.channel.close(None)
         for process in self.processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
@@ -179,7 +190,7 @@ async def answering(port: int) -> None:
     """Waits until a server says that it serves."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         async with asyncio.timeout(READY_SECONDS):
-            check = channel.unary_unary("/grpc.health.v1.Health/Check")
+            check = channel.unary_unary("/grpc.health.v1.Health/Check", None, None)
             while True:
                 try:
                     if await check(b"", timeout=2) == b"\x08\x01":
@@ -189,7 +200,7 @@ async def answering(port: int) -> None:
 
 
 @contextmanager
-def nats_server(directory: Path):
+def nats_server(directory: Path) -> Iterator[str]:
     """A NATS server with JetStream in a directory; answers its address."""
     port = free_port()
     argv = [str(Path(sys.executable).parent / "nats-server"), "--jetstream", "--addr", "127.0.0.1"]
@@ -207,7 +218,7 @@ def nats_server(directory: Path):
 
 
 @asynccontextmanager
-async def builder_system(directory: Path, nats_url: str, **extra: str):
+async def builder_system(directory: Path, nats_url: str, **extra: str) -> AsyncIterator[System]:
     """A system with its API; workers are for the test to start."""
     system = System(directory, nats_url, extra=extra)
     auth = grpc.aio.server()

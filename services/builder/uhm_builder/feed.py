@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["Feed"]
 
 FLUSH_SECONDS = 0.1
-LINES_AT_ONCE = 500
-LINE_MAX = 4096
+LINES_AT_ONCE = 40  # with lines this long a message stays below NATS's bound of 1 MiB, whatever the characters
+LINE_MAX = 2000
 WAITING_LINES_MAX = 10_000
 
 

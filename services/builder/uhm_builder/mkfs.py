@@ -12,7 +12,7 @@ import hashlib
 import os
 import subprocess
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from uhm_builder.errors import ConversionFailed, LayerTooLarge, NoSpace
 from uhm_builder.gpt import ALIGNMENT
@@ -33,7 +33,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 class Conversion:
     """A running mkfs.erofs. Its methods block; only `interrupt` may be called from another thread meanwhile."""
 
-    def __init__(self, process: subprocess.Popen[bytes], *, output: Path, messages: Path, max_bytes: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], *, output: Path, messages: IO[bytes], max_bytes: int) -> None:
         self._process = process
         self._output = output
         self._messages = messages
@@ -80,7 +80,8 @@ class Conversion:
     def _check_exit(self) -> None:
         if self._process.wait() == 0:
             return
-        said = tail(self._messages.read_bytes(), lines=3)
+        self._messages.seek(0)
+        said = tail(self._messages.read(), lines=3)
         if os.strerror(errno.ENOSPC) in said or os.strerror(errno.EDQUOT) in said:
             raise _no_space(self._output)
         raise ConversionFailed(
@@ -91,26 +92,21 @@ class Conversion:
 @contextmanager
 def conversion(mkfs: str, output: Path, *, max_bytes: int) -> Iterator[Conversion]:
     """Starts mkfs.erofs for one layer; it is gone at the end of the block, however that comes."""
-    messages = output.with_suffix(".log")
-    with messages.open("wb") as log:
+    argv = [mkfs, *OPTIONS, str(output)]
+    with os.fdopen(os.memfd_create("mkfs.erofs"), "w+b") as messages:  # in memory: the file system may be full
         try:
             process = subprocess.Popen(
-                [mkfs, *OPTIONS, output],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                env=child_environment(),
-                bufsize=0,
+                argv, stdin=subprocess.PIPE, stdout=messages, stderr=messages, env=child_environment(), bufsize=0
             )
         except FileNotFoundError as error:
             raise ConversionFailed(f"{mkfs} is not installed.", hint="`make setup` builds it.") from error
-    with process:
-        assert process.stdin is not None
-        fcntl.fcntl(process.stdin, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        try:
-            yield Conversion(process, output=output, messages=messages, max_bytes=max_bytes)
-        finally:
-            process.kill()
+        with process:
+            assert process.stdin is not None
+            fcntl.fcntl(process.stdin, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+            try:
+                yield Conversion(process, output=output, messages=messages, max_bytes=max_bytes)
+            finally:
+                process.kill()
 
 
 @contextmanager

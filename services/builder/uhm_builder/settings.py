@@ -63,6 +63,11 @@ class BuilderSettings(CommonSettings):
         default=os.cpu_count() or 1, ge=1, le=256, description="Layers converted at once, per worker."
     )
     ack_wait_seconds: float = Field(default=10, ge=1, description="A worker silent for so long is taken for lost.")
+    lost_after_seconds: float = Field(
+        default=60,
+        ge=1,
+        description="A build that no worker holds for so long, while the queue is empty, is queued again.",
+    )
     max_attempts: int = Field(default=5, ge=1, description="How often a build is taken up before it is given up.")
 
     @property

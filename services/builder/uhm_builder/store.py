@@ -72,8 +72,10 @@ class ImageStore:
         return found[0] if found else None
 
     async def by_prefix(self, prefix: str, *, owner: str) -> list[Image]:
-        """Up to two images whose ids begin like that."""
-        return await self._find(ImageRow.id.startswith(prefix, autoescape=True), owner=owner, limit=2)
+        """Up to two images whose ids, or former ids, begin like that."""
+        former = select(AliasRow.image_id).where(AliasRow.id.startswith(prefix, autoescape=True))
+        begins = ImageRow.id.startswith(prefix, autoescape=True) | ImageRow.id.in_(former)
+        return await self._find(begins, owner=owner, limit=2)
 
     async def by_reference(self, reference: str, *, owner: str) -> list[Image]:
         """The images of a reference, the newest first."""

@@ -1,4 +1,5 @@
 """A registry in the test's own process that misbehaves as told: distribution specification 1.1, over plain sockets."""
+# ruff: noqa: PLR0911 - one return for each way to misbehave
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ async def test_a_cancelled_layer_leaves_nothing(maker, artifacts, make_tar):
 async def test_a_missing_program_is_named(artifacts):
     maker = LayerMaker(artifacts, mkfs="/nowhere/mkfs.erofs", max_bytes=1, parallel=1)
 
-    with pytest.raises(ConversionFailed, match="/nowhere/mkfs.erofs is not installed"):
+    with pytest.raises(ConversionFailed, match=r"/nowhere/mkfs\.erofs is not installed"):
         await maker.make(diff_id(b""), filler(b""))
 
 

@@ -120,6 +120,7 @@ async def test_an_image_made_again_unchanged_is_one_image(store, ready):
     assert [image.id for image in await store.by_reference("nginx:latest", owner="alice")] == [third]
     for former in (first, second, third):
         assert (await store.get(former, owner="alice")).id == third
+        assert third in [image.id for image in await store.by_prefix(former[:32], owner="alice")]
     assert await store.get(first, owner="bob") is None
 
 

@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import tarfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -41,10 +42,11 @@ class Entry:
     rest: IO[bytes]
 
     def pieces(self) -> Iterator[bytes]:
-        """Its bytes, which may be compressed."""
+        """Its bytes, which may be compressed. Raises ContentMismatch where the archive ends early."""
         yield self.first
-        while piece := self.rest.read(BUFFER):
-            yield piece
+        with _readable():
+            while piece := self.rest.read(BUFFER):
+                yield piece
 
 
 class SavedImage:
@@ -57,12 +59,10 @@ class SavedImage:
 
     def next_layer(self) -> Entry | None:
         """The next entry that may be a layer; None at the end. Raises ContentMismatch for what is no archive."""
-        try:
+        with _readable():
             while member := self._tar.next():
                 if member.isfile() and (entry := self._entry(member)):
                     return entry
-        except tarfile.TarError as error:
-            raise ContentMismatch(f"The Docker Engine's archive cannot be read: {error}.") from error
         return None
 
     def _entry(self, member: tarfile.TarInfo) -> Entry | None:
@@ -108,6 +108,14 @@ def _go_json(record: dict[str, Any]) -> bytes:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text.encode()
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except tarfile.TarError as error:
+        raise ContentMismatch(f"The Docker Engine's archive cannot be read: {error}.") from error
 
 
 class _Stream(io.RawIOBase):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -21,6 +21,7 @@ from uhm_builder.sources.challenge import Authorizer
 from uhm_builder.sources.manifest import ACCEPTED
 from uhm_builder.sources.reference import DEFAULT_REGISTRY
 from uhm_builder.sources.responses import check, pieces, read, unreachable, verify
+from uhm_common.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from uhm_builder.sources.reference import Reference
 
 __all__ = ["RegistryClient", "Repository"]
+
+log = get_logger()
 
 HUB_HOST = "registry-1.docker.io"
 DOCUMENT_MAX = 4 << 20
@@ -49,13 +52,15 @@ class Repository:
         self._url = f"{url}/v2/{path}"
         self._scope = f"repository:{path}:pull"
         self.host = urlsplit(url).netloc
+        self._name = f"{self.host}/{path}"
 
     async def manifest(self, target: str) -> tuple[bytes, str]:
         """A manifest by tag or digest, and its content type; a digest is verified."""
         headers = {"Accept": ", ".join(ACCEPTED)}
+        what = f"{self._name}{'@' if target.startswith('sha256:') else ':'}{target}"
         for pause in (*PAUSES, None):
             try:
-                async with self._get(f"/manifests/{target}", headers) as response:
+                async with self._get(f"/manifests/{target}", headers, what=what) as response:
                     body = await read(response, at_most=DOCUMENT_MAX)
                 break
             except httpx.TransportError as error:
@@ -81,7 +86,8 @@ class Repository:
         while done < descriptor.size:
             try:
                 headers = {"Range": f"bytes={done}-"} if done else {}
-                async with self._get(f"/blobs/{descriptor.digest}", headers) as response:
+                what = f"{self._name}'s blob {descriptor.digest}"
+                async with self._get(f"/blobs/{descriptor.digest}", headers, what=what) as response:
                     skip = done if response.status_code == httpx.codes.OK else 0
                     async for piece in pieces(response, skip=skip):
                         done += len(piece)
@@ -98,7 +104,7 @@ class Repository:
                 await self._pause(next(pauses, None), error)
 
     @asynccontextmanager
-    async def _get(self, path: str, headers: Mapping[str, str]) -> AsyncIterator[httpx.Response]:
+    async def _get(self, path: str, headers: Mapping[str, str], *, what: str) -> AsyncIterator[httpx.Response]:
         """An answer that is good, its body not read yet. Raises httpx.TransportError for what may pass."""
         headers = {**headers, "Accept-Encoding": "identity"}
         async with AsyncExitStack() as stack:
@@ -109,7 +115,7 @@ class Repository:
                 response = await stack.enter_async_context(self._stream(path, headers | authorization))
             if not response.is_success:
                 await response.aread()
-            check(response, what=f"{self.host}{urlsplit(self._url).path.removeprefix('/v2')}{path}")
+            check(response, what=what)
             yield response
 
     def _stream(self, path: str, headers: Mapping[str, str]) -> AbstractAsyncContextManager[httpx.Response]:
@@ -135,10 +141,20 @@ class RegistryClient:
     async def manifest(self, reference: Reference) -> tuple[Repository, bytes, str]:
         """The manifest of a reference, its content type, and the repository that had it."""
         repositories = [self._repository(reference, url) for url in self._endpoints(reference.registry)]
+        misses: list[NotInRegistry] = []
         for repository in repositories[:-1]:
-            with suppress(RegistryUnreachable, NotInRegistry):
+            try:
                 return repository, *await repository.manifest(reference.target)
-        return repositories[-1], *await repositories[-1].manifest(reference.target)
+            except NotInRegistry as error:
+                misses.append(error)
+            except RegistryUnreachable as error:
+                log.warning("registry.mirror_unreachable", host=repository.host, error=error.message)
+        try:
+            return repositories[-1], *await repositories[-1].manifest(reference.target)
+        except RegistryUnreachable as error:
+            if not misses:
+                raise
+            raise NotInRegistry(f"{misses[0].message} {error.message}", hint=misses[0].hint) from error
 
     def _endpoints(self, registry: str) -> list[str]:
         mirror = self._mirrors.get(registry)

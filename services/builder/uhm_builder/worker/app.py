@@ -62,7 +62,7 @@ async def make_worker(settings: BuilderSettings) -> AsyncIterator[Server]:
             sources=Sources(settings, registry=registry, contexts=parts.contexts),
             pipeline=Pipeline(artifacts=parts.artifacts, maker=maker, bases=bases),
         )
-        upkeep = Upkeep(parts=parts, bases=bases)
+        upkeep = Upkeep(parts=parts, bases=bases, lost_after_seconds=settings.lost_after_seconds)
         consumer = BuildConsumer(
             events=parts.events,
             store=parts.store,

@@ -22,16 +22,15 @@ __all__ = ["Upkeep"]
 
 log = get_logger()
 
-LOST_EVERY_SECONDS = 30.0
-LOST_AFTER_NS = 60 * 1_000_000_000
 SWEEP_EVERY_SECONDS = 600.0
 
 
 class Upkeep:
     """Background work of one worker."""
 
-    def __init__(self, *, parts: Parts, bases: BaseKeeper) -> None:
+    def __init__(self, *, parts: Parts, bases: BaseKeeper, lost_after_seconds: float) -> None:
         self._parts = parts
+        self._lost_after = lost_after_seconds
         self._bases = bases
 
     async def run(self) -> None:
@@ -47,7 +46,7 @@ class Upkeep:
                     await self._ask_again()
                 except (SQLAlchemyError, OSError, UhmError) as error:
                     log.warning("upkeep.failed", error=repr(error))
-                await asyncio.sleep(LOST_EVERY_SECONDS)
+                await asyncio.sleep(self._lost_after / 2)
         finally:
             making.cancel()
 
@@ -72,7 +71,7 @@ class Upkeep:
             return
         if state.messages:
             return
-        for image in await self._parts.store.building(lease_before=time.time_ns() - LOST_AFTER_NS):
+        for image in await self._parts.store.building(lease_before=time.time_ns() - int(self._lost_after * 1e9)):
             log.warning("build.asked_again", build_id=image.id)
             async with self._parts.database.write() as session:
                 message_id = f"{image.id}-{time.time_ns()}"
