@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from uhm.render.units import milliseconds, short_id
+from uhm.render.units import milliseconds, short_id, size
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -80,18 +80,18 @@ class LiveProgress:
     """A bar per layer and a line with the stage."""
 
     def __init__(self, output: Output) -> None:
-        from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn  # noqa: PLC0415
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn  # noqa: PLC0415
 
         self._bars: Progress = Progress(
             SpinnerColumn(finished_text="✓"),
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
-            DownloadColumn(),
+            TextColumn("{task.fields[amount]}"),
             console=output.console(),
             transient=True,
         )
         self._layers: dict[str, TaskID] = {}
-        self._stage = self._bars.add_task("waiting", total=None)
+        self._stage = self._bars.add_task("waiting", total=None, amount="")
 
     def image(self, image: dict[str, Any]) -> None:
         """Shows the stage that runs."""
@@ -103,9 +103,10 @@ class LiveProgress:
         """Moves the layer's bar."""
         name = progress.get("layer", "")
         if name not in self._layers:
-            self._layers[name] = self._bars.add_task(f"  {short_id(name)}")
-        total = int(progress.get("total_bytes", 0)) or None
-        self._bars.update(self._layers[name], completed=int(progress.get("done_bytes", 0)), total=total)
+            self._layers[name] = self._bars.add_task(f"  {short_id(name)}", amount="")
+        done, total = int(progress.get("done_bytes", 0)), int(progress.get("total_bytes", 0))
+        amount = f"{size(done)} of {size(total)}" if total else size(done)
+        self._bars.update(self._layers[name], completed=done, total=total or None, amount=amount)
 
     def output(self, line: str) -> None:
         """Printed above the bars."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uhm.render.units import size
+from uhm.system.acceleration import kvm_works
 from uhm.system.engine import running_engine
 from uhm.system.ports import holder_of, is_free
 from uhm.system.programs import built_tools
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CHECKS", "Finding", "port_finding"]
 
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 TOOL_SECONDS = 60.0
 SETUP = "`make setup` installs it."
 LEAST_EROFS = (1, 8)
@@ -59,13 +58,8 @@ def disk_tools(_layout: Layout) -> Finding:
 def acceleration(layout: Layout) -> Finding:
     """Whether guests really run with KVM: the machines service finds out by starting one, and notes it."""
     fix = "Machines run without it, slower. In a VM, switch on nested virtualization; else let this user use /dev/kvm."
-    try:
-        noted = json.loads((layout.state_dir / "machines" / "host.json").read_text())
-        known = noted["boot_id"] == BOOT_ID.read_text().strip()
-    except (OSError, ValueError, KeyError, TypeError):
-        known = False
-    if known:
-        works = bool(noted.get("kvm"))
+    works = kvm_works(layout)
+    if works is not None:
         return Finding(name="kvm", ok=works, detail=f"{'guests run' if works else 'no guest runs'} with it", fix=fix)
     opens = os.access("/dev/kvm", os.R_OK | os.W_OK)
     detail = (

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from uhm.system.acceleration import kvm_works
 from uhm.system.layout import checkout
 from uhm.system.ports import LOOPBACK
 
@@ -100,6 +101,7 @@ def environment(
     told = {name: value for name, value in told.items() if name not in CLIENT_VARIABLES}
     return (
         built_tools()
+        | ({"UHM_KVM": "true"} if kvm_works(layout) else {})
         | told
         | _engine_variables(engine, told=told)
         | {

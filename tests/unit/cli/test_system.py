@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 import os
 import shlex
 import socket
@@ -16,6 +17,7 @@ import pytest
 
 from uhm.errors import SystemFailed
 from uhm.system import nats
+from uhm.system.acceleration import BOOT_ID, kvm_works
 from uhm.system.engine import Engine, choose_engine, hub_mirror
 from uhm.system.layout import Layout, default_state_dir
 from uhm.system.ports import choose_ports, holder_of, is_free
@@ -142,6 +144,19 @@ def test_an_engine_of_our_own_builds_on_the_hosts_network(layout):
     inherited = {"UHM_BUILD_NETWORK": "none"}
     told = environment(layout, ports=PORTS, nats_token="t", engine=engine, inherited=inherited)
     assert told["UHM_BUILD_NETWORK"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("kvm", "boot", "works", "told"),
+    [(True, "this", True, "true"), (False, "this", False, None), (True, "another", None, None)],
+)
+def test_kvm_is_used_where_a_guest_has_run_with_it(layout, kvm, boot, works, told):
+    boot_id = BOOT_ID.read_text().strip() if boot == "this" else boot
+    (layout.state_dir / "machines").mkdir()
+    (layout.state_dir / "machines" / "host.json").write_text(json.dumps({"kvm": kvm, "boot_id": boot_id}))
+    assert kvm_works(layout) is works
+    given = environment(layout, ports=PORTS, nats_token="t", engine=NO_ENGINE, inherited={})
+    assert given.get("UHM_KVM") == told
 
 
 def test_the_engine_that_was_named_is_used_whether_or_not_it_answers(layout):
