@@ -214,6 +214,7 @@ def kill_supervisord(system: System) -> None:
 def test_in_the_foreground_a_signal_ends_everything(new_system, number):
     system = new_system()
     with subprocess.Popen(system.up_argv("--no-docker"), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
         assert b"Ready" in child.stdout.readline()
         child.send_signal(number)
         child.communicate(timeout=60)

@@ -1,4 +1,4 @@
-"""Whether guests run with KVM here, as the machines service found out by starting one, and noted until the next boot."""
+"""Whether guests run with KVM here: the machines service finds out by starting one, and notes it."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def test_streams(server):
 
 def test_a_stream_that_ends_badly(server):
     server.answers["GET /x:watch"] = Stream([{"n": 1}, Refusal(0, 14, "The builder is gone.")])
-    seen = []
+    seen: list[dict] = []
     with pytest.raises(ApiError, match="builder is gone"), Client(server.url).stream("/x:watch") as messages:
         seen.extend(messages)
     assert seen == [{"n": 1}]

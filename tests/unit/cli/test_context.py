@@ -72,7 +72,9 @@ def test_entries_keep_mode_and_content_and_lose_their_owner(tree):
     entries = archive(open_context(tree))
     member = entries.getmember("src/main.c")
     assert (member.mode, member.uid, member.gid, member.uname) == (0o750, 0, 0, "")
-    assert entries.extractfile(member).read() == b"int main;\n"
+    content = entries.extractfile(member)
+    assert content is not None
+    assert content.read() == b"int main;\n"
     assert entries.getmember("link").linkname == "src/main.c"
 
 

@@ -229,11 +229,13 @@ def test_what_a_killed_process_leaves_of_its_group_is_ended(layout):
     file = layout.process_file("part")
     argv = recorded_argv(str(file), ["/bin/sh", "-c", "sleep 60 & echo $!; wait"])
     parent = subprocess.Popen(argv, start_new_session=True, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
     child = int(parent.stdout.readline())
     parent.kill()
     parent.wait()
     parent.stdout.close()
     process = read_process(file)
+    assert process is not None
     assert not process.is_alive()
     assert process.group() == [child]
     end_recorded([process], grace=1)
