@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 
     from uhm_machines.settings import Settings
 
-__all__ = ["Host", "open_host", "serve"]
+__all__ = ["Parts", "open_parts", "serve"]
 
 SERVICE: Final = machine_pb2.DESCRIPTOR.services_by_name["MachineService"].full_name
 _MIB: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
-    """The machines of this host, taken over from whoever ran them before."""
+class Parts:
+    """The machines of this host, taken over from whoever ran them before, and what they need."""
 
     store: MachineStore
     ledger: Ledger
@@ -55,7 +55,7 @@ class Host:
 
 
 @asynccontextmanager
-async def open_host(settings: Settings) -> AsyncIterator[Host]:
+async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     """Opens the database and takes over what runs. At the end all of it is let go of, and goes on.
 
     Raises FailedPrecondition where another process has these machines.
@@ -82,7 +82,7 @@ async def open_host(settings: Settings) -> AsyncIterator[Host]:
         try:
             await store.migrate()
             await supervisor.adopt()
-            yield Host(
+            yield Parts(
                 store=store, ledger=ledger, supervisor=supervisor, exports=exports, probe=probe, artifacts=artifacts
             )
         finally:
@@ -94,46 +94,47 @@ async def open_host(settings: Settings) -> AsyncIterator[Host]:
 async def serve(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT."""
     async with (
-        open_host(settings) as host,
+        open_parts(settings) as parts,
         grpc.aio.insecure_channel(settings.auth_address, options=GRPC_OPTIONS) as auth,
         grpc.aio.insecure_channel(settings.builder_address, options=GRPC_OPTIONS) as builder,
     ):
         service = MachineService(
-            store=host.store,
-            ledger=host.ledger,
-            supervisor=host.supervisor,
+            store=parts.store,
+            ledger=parts.ledger,
+            supervisor=parts.supervisor,
             images=BuilderImages(builder),
-            artifacts=host.artifacts,
+            artifacts=parts.artifacts,
             bounds=Bounds(memory_mib=host_memory_mib(), vcpus=os.cpu_count() or 1),
         )
         verifier = TokenVerifier(AuthServiceKeys(auth), issuer=settings.token_issuer, audience=settings.token_audience)
         servicer = MachineServicer(service)
 
         async def bound_logs() -> None:
-            await host.supervisor.bound_logs(keep=settings.max_log_mib * _MIB)
+            await parts.supervisor.bound_logs(keep=settings.max_log_mib * _MIB)
 
         async def probe_early() -> None:
-            await host.probe.run_early(host.artifacts)
+            await parts.probe.run_early(parts.artifacts)
 
         await Server(
             listen=settings.listen,
             services=[SERVICE],
             add=lambda server: machine_pb2_grpc.add_MachineServiceServicer_to_server(servicer, server),
             interceptors=[Boundary(verifier=verifier)],
-            background=[host.exports.keep, bound_logs, probe_early],
+            background=[parts.exports.keep, bound_logs, probe_early],
         ).serve()
 
 
 @contextmanager
 def _sole_owner(settings: Settings) -> Iterator[None]:
     """Makes sure that one process only has the machines of a state directory."""
-    try:
-        with locked(settings.machines_dir / "service.lock", exclusive=True, blocking=False):
-            yield
-    except BlockingIOError as error:
-        raise FailedPrecondition(
-            f"Another process runs the machines in {settings.machines_dir}.", hint="Stop it first."
-        ) from error
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(settings.machines_dir / "service.lock", exclusive=True, blocking=False))
+        except BlockingIOError as error:
+            raise FailedPrecondition(
+                f"Another process runs the machines in {settings.machines_dir}.", hint="Stop it first."
+            ) from error
+        yield
 
 
 def _raise_file_limit() -> None:

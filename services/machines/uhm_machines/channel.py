@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import re
 import time
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from uhm_machines.files import connect_unix
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["EventLog", "GuestChannel", "GuestEvent", "Verb", "encode_run"]
 
 _CONNECT_POLL_SECONDS = 0.05
+_MAX_UPTIME_SECONDS = 1e8
+_READ_BYTES = 64 * 1024
+_EVENT = re.compile(rb"(\d{1,9}(?:\.\d{1,9})?) ([a-z_]{1,32})(?: (.{0,1000}).*)?", re.DOTALL)
 
 
 class Verb(StrEnum):
@@ -58,13 +63,15 @@ def encode_run(workload: Workload) -> bytes:
 
 
 def parse_event(line: bytes) -> GuestEvent | None:
-    """One line of events without its newline; None where it is not one."""
-    stamp, _, rest = line.decode(errors="replace").partition(" ")
-    name, _, argument = rest.partition(" ")
-    try:
-        return GuestEvent(float(stamp), name, argument) if name else None
-    except ValueError:
+    """One line of events without its newline; None where it is not one.
+
+    Root in a guest can write what it likes here: times are bounded, arguments are short and printable.
+    """
+    match = _EVENT.fullmatch(line)
+    if match is None or (moment := float(match[1])) > _MAX_UPTIME_SECONDS:
         return None
+    argument = (match[3] or b"").decode(errors="replace")
+    return GuestEvent(moment, match[2].decode(), "".join(char if char.isprintable() else " " for char in argument))
 
 
 class EventLog:
@@ -72,6 +79,8 @@ class EventLog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.behind = False
+        """Whether there may be more than the last call has read."""
         self._offset = 0
         self._last = 0.0
 
@@ -84,18 +93,39 @@ class EventLog:
         return written_ns - round((self._last - event.time) * 1e9)
 
     def read_new(self) -> list[GuestEvent]:
-        """What was added since the last call. An incomplete line waits for its end; one that is no event is skipped."""
+        """What was added since the last call, as far as it fits into some kilobytes; see `behind`.
+
+        An incomplete line waits for its end; one that is no event, or very long, is skipped.
+        """
         try:
             with self._path.open("rb") as file:
+                self._offset = _next_data(file, self._offset)
                 file.seek(self._offset)
-                lines, newline, _ = file.read().rpartition(b"\n")
+                data = file.read(_READ_BYTES)
         except FileNotFoundError:
-            return []
-        self._offset += len(lines) + len(newline)
+            data = b""
+        self.behind = len(data) == _READ_BYTES
+        lines, newline, _ = data.rpartition(b"\n")
+        self._offset += len(lines) + len(newline) or (len(data) if self.behind else 0)
         events = [event for line in lines.splitlines() if (event := parse_event(line)) is not None]
         if events:
             self._last = events[-1].time
         return events
+
+    def read_rest(self) -> list[GuestEvent]:
+        """All that was added since the last call."""
+        events = self.read_new()
+        while self.behind:
+            events += self.read_new()
+        return events
+
+
+def _next_data(file: BinaryIO, offset: int) -> int:
+    """Where the next byte is that was not punched out (uhm_machines.logfiles)."""
+    try:
+        return os.lseek(file.fileno(), offset, os.SEEK_DATA)
+    except OSError:  # there is no more
+        return offset
 
 
 class GuestChannel:

@@ -11,7 +11,7 @@ from typing import Final
 
 from uhm_common.bootstrap import main
 from uhm_common.errors import FailedPrecondition
-from uhm_machines.app import open_host
+from uhm_machines.app import open_parts
 from uhm_machines.settings import Settings
 
 __all__ = ["drain"]
@@ -26,9 +26,9 @@ async def drain(settings: Settings) -> None:
     deadline = time.monotonic() + _WAIT_FOR_SERVICE_SECONDS
     while True:
         try:
-            async with open_host(settings) as host:
-                await host.supervisor.stop_all(grace=GRACE_SECONDS)
-                await host.exports.stop()
+            async with open_parts(settings) as parts:
+                await parts.supervisor.stop_all(grace=GRACE_SECONDS)
+                await parts.exports.stop()
         except FailedPrecondition:
             if time.monotonic() > deadline:
                 raise

@@ -56,6 +56,8 @@ class Ledger:
     async def change(self, machine: Machine, **changes: Any) -> Machine:
         """Records a machine with some fields changed, and answers it. Raises InternalError for an impossible status."""
         changed = replace(machine, **changes)
+        if changed == machine:
+            return machine
         if not may_follow(changed.status, on=machine.status):
             raise InternalError(f"Machine {machine.id} is {machine.status} and cannot become {changed.status}.")
         await self._store.update(changed)

@@ -81,6 +81,8 @@ class LiveMachine:
                 if bell.done():
                     bell = None
             await self._take_events()
+            while self._events.behind:
+                await self._take_events()
             return gone.result()
         finally:
             for task in (gone, bell):
@@ -160,7 +162,7 @@ class LiveMachine:
 
     async def _take_events(self) -> None:
         """Reads new events, acts on them, and records what they change."""
-        events = self._events.read_new()
+        events = await asyncio.to_thread(self._events.read_new)
         heard = time.monotonic()
         for event in events:
             self._progress.take(event)

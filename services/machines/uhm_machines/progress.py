@@ -5,21 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from uhm_machines.qemu.process import ExitStatus
 from uhm_machines.states import Status
 
 if TYPE_CHECKING:
     from uhm_machines.channel import GuestEvent
-    from uhm_machines.qemu.process import ExitStatus
 
 __all__ = ["Progress", "Verdict", "judge"]
 
 KILLED: Final = 128 + 9
+EXIT_CODE_DIGITS: Final = 3
 
 
 @dataclass(slots=True)
 class Progress:
     """What the guest has said so far."""
 
+    booted: bool = False
+    """Its init has spoken."""
     waiting: bool = False
     """It wants to be told what to run."""
     started: GuestEvent | None = None
@@ -30,6 +33,8 @@ class Progress:
     def take(self, event: GuestEvent) -> None:
         """Adds an event; unknown ones are passed over."""
         match event.name:
+            case "init":
+                self.booted = True
             case "waiting":
                 self.waiting = True
             case "started":
@@ -38,7 +43,7 @@ class Progress:
                 self.listening = True
             case "error":
                 self.error = event.argument
-            case "exit" if event.argument.lstrip("-").isdecimal():
+            case "exit" if event.argument.isdecimal() and len(event.argument) <= EXIT_CODE_DIGITS:
                 self.exit_code = int(event.argument)
 
 
@@ -60,6 +65,8 @@ def judge(progress: Progress, exit_status: ExitStatus | None, *, stop_asked: boo
     if stop_asked:
         forced = "Ended by force: it did not end in the time it was given."
         return Verdict(Status.EXITED, KILLED, forced if progress.started else "Stopped before its command was started.")
+    if exit_status == ExitStatus(0) and not progress.booted:
+        return Verdict(Status.FAILED, None, "The guest's kernel did not come up; more memory may help.")
     return Verdict(Status.FAILED, None, _sentence(_end_of_qemu(exit_status, qemu_log)))
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Final, TypeVar
 from weakref import WeakValueDictionary
 
 from sqlalchemy.exc import SQLAlchemyError
+from structlog.contextvars import unbind_contextvars
 
 from uhm_common.logs import get_logger
 from uhm_common.process import ProcessFailed
@@ -51,6 +53,8 @@ LINGER_SECONDS: Final = 10.0
 """How long a machine that is deleted when it ends can still be asked for its exit code and its output."""
 STOP_AGAIN_GRACE_SECONDS: Final = 10.0
 _LOG_CHECK_SECONDS: Final = 1.0
+_KEPT_EVENT_BYTES: Final = 1 << 20
+"""Events of a well-behaved guest are a few lines; nobody else's shall fill the disk."""
 _INSIST_SECONDS: Final = 1.0
 
 
@@ -185,6 +189,7 @@ class Supervisor:
                 try:
                     await asyncio.to_thread(punch_oldest, files.output, LogSource.OUTPUT, keep=keep)
                     await asyncio.to_thread(punch_oldest, files.console, LogSource.CONSOLE, keep=keep)
+                    await asyncio.to_thread(punch_oldest, files.events, LogSource.CONSOLE, keep=_KEPT_EVENT_BYTES)
                 except (ProcessFailed, OSError) as error:
                     log.warning("machine.log_not_bounded", machine_id=machine_id, error=str(error))
 
@@ -200,7 +205,9 @@ class Supervisor:
     def _follow(self, machine: Machine, process: DetachedProcess, timeline: Timeline | None) -> LiveMachine:
         live = LiveMachine(machine, self.files(machine.id), process, ledger=self._ledger, timeline=timeline)
         self._live[machine.id] = live
-        self.spawn(self._see_to_end(live))
+        context = copy_context()
+        context.run(unbind_contextvars, "method", "request_id")  # the call that started it will be over
+        context.run(self.spawn, self._see_to_end(live))
         return live
 
     async def _see_to_end(self, live: LiveMachine) -> None:
@@ -234,7 +241,7 @@ class Supervisor:
                 await self._ledger.change(machine, status=Status.FAILED, reason=reason, ended_ns=time.time_ns())
             return
         progress, events = Progress(), EventLog(files.events)
-        for event in events.read_new():
+        for event in await asyncio.to_thread(events.read_rest):
             progress.take(event)
         changes = final_changes(
             files, progress, read_exit(files.directory), stop_asked=machine.status is Status.STOPPING

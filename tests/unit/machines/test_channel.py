@@ -34,6 +34,13 @@ def test_run_holds_pairs_in_order():
         (b"x init", None),
         (b"1.0", None),
         (b"1.0 error \xff", GuestEvent(1.0, "error", "\ufffd")),
+        (b"1.0 error a\0b\x1b[2J", GuestEvent(1.0, "error", "a b [2J")),
+        (b"1.0 error " + b"x" * 5000, GuestEvent(1.0, "error", "x" * 1000)),
+        (b"nan init", None),
+        (b"1e9 init", None),
+        (b"-1 init", None),
+        (b"999999999 init", None),
+        (b"\0\0\0001.0 init", None),
     ],
 )
 def test_event_lines(line, event):
@@ -52,6 +59,14 @@ def test_events_are_read_once_and_whole(tmp_path):
     assert events.read_new() == []
     written_ns = path.stat().st_mtime_ns
     assert events.wall_clock_ns(GuestEvent(1.5, "x")) == written_ns - 500_000_000
+
+
+def test_a_line_without_end_does_not_stop_the_rest(tmp_path):
+    path = tmp_path / "events"
+    path.write_bytes(b"x" * 1_000_000 + b"\n1.0 init\n" + b"2.0 ready\n" * 20_000)
+    seen = EventLog(path).read_rest()
+    assert seen[0] == GuestEvent(1.0, "init")
+    assert len(seen) == 20_001
 
 
 async def test_messages_and_bells_go_through_a_socket_of_any_depth(tmp_path):

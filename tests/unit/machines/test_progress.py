@@ -36,16 +36,28 @@ def test_what_became_of_a_machine(events, number, stop_asked, expected):
     assert (verdict.status, verdict.exit_code, verdict.reason) == expected
 
 
-@pytest.mark.parametrize(("exit_status", "said"), [(None, "vanished"), (ExitStatus(0), "console")])
-def test_an_end_that_nobody_explained(exit_status, said):
-    verdict = judge(progress(STARTED), exit_status, stop_asked=False, qemu_log="")
+@pytest.mark.parametrize(
+    ("events", "exit_status", "said"),
+    [
+        ([STARTED], None, "vanished"),
+        ([GuestEvent(1, "init"), STARTED], ExitStatus(0), "console"),
+        ([], ExitStatus(0), "more memory"),
+    ],
+)
+def test_an_end_that_nobody_explained(events, exit_status, said):
+    verdict = judge(progress(*events), exit_status, stop_asked=False, qemu_log="")
     assert verdict.status is Status.FAILED
     assert said in verdict.reason
 
 
 def test_what_the_guest_says_is_taken_with_care():
     made = progress(
-        GuestEvent(1, "exit", "soon"), GuestEvent(1, "exit"), GuestEvent(1, "waiting"), GuestEvent(1, "ready")
+        GuestEvent(1, "exit", "soon"),
+        GuestEvent(1, "exit", "9" * 30),
+        GuestEvent(1, "exit", "-1"),
+        GuestEvent(1, "exit"),
+        GuestEvent(1, "waiting"),
+        GuestEvent(1, "ready"),
     )
     assert made.exit_code is None
     assert made.waiting

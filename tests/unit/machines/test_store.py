@@ -1,10 +1,11 @@
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
 from uhm_common.database import Database
 from uhm_machines.errors import AmbiguousId, InvalidRequest, MachineNotFound, NameTaken
 from uhm_machines.machine import Accelerator, Machine, Phase, PortMapping, Transport, Workload
+from uhm_machines.models import MACHINES
 from uhm_machines.states import Status
 from uhm_machines.store import MachineStore
 
@@ -106,3 +107,7 @@ async def test_what_is_listed(store):
 
     assert await listed(include_ended=False) == {Status.RUNNING, Status.CREATED}
     assert await listed(include_ended=True) == {Status.RUNNING, Status.CREATED, Status.EXITED}
+
+
+def test_each_field_of_a_machine_has_its_column():
+    assert [column.name for column in MACHINES.columns] == [field.name for field in fields(Machine)]
