@@ -83,6 +83,9 @@ def run() -> int:
         return 1
     except BrokenPipeError:
         return 1
+    except OSError as error:
+        click.echo(f"uhm: {error.filename or 'The system'}: {error.strerror or error}.", err=True)
+        return 1
     return answer if isinstance(answer, int) else 0
 
 

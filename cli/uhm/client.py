@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from uhm.errors import ApiError, CommandError, ServerUnreachable
+from uhm.errors import ApiError, CommandError, PartUnavailable, ServerUnreachable
 from uhm.session import NoToken, TokenSource, token_source
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_URL", "Client", "connect", "segment", "server_url"]
 
 DEFAULT_URL = "http://127.0.0.1:5000"
+UNAVAILABLE = 14
 UNAUTHENTICATED = 16
 CONNECT_SECONDS = 5.0
 # Starting a machine and waiting for it may take minutes where nothing accelerates it.
@@ -183,9 +184,7 @@ class Client:
                     continue
                 message = json.loads(line)
                 if failure := message.get("error"):
-                    raise ApiError(
-                        failure.get("message", "The stream broke off."), code=failure.get("code", 2), status=200
-                    )
+                    raise _refusal(failure.get("message", "The stream broke off."), failure.get("code", 2), status=200)
                 yield message["result"]
         except httpx.TransportError as error:
             raise ServerUnreachable("The connection to the server broke off.", hint="Try again.") from error
@@ -233,4 +232,9 @@ def _api_error(response: httpx.Response) -> CommandError:
         message, code = str(answer["message"]), int(answer["code"])
     except (ValueError, KeyError, TypeError):
         return CommandError(f"{response.url} answered {response.status_code} {response.reason_phrase}.")
-    return ApiError(message, code=code, status=response.status_code)
+    return _refusal(message, code, status=response.status_code)
+
+
+def _refusal(message: str, code: int, *, status: int) -> ApiError:
+    kind = PartUnavailable if code == UNAVAILABLE else ApiError
+    return kind(message, code=code, status=status)

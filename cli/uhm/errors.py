@@ -2,7 +2,8 @@
 
     CommandError             exit code 1
     ├── ApiError             the server refused: its code and its sentence
-    ├── ServerUnreachable    nothing answers at the URL
+    ├── ServerUnreachable    nothing answers at the URL; trying again may help
+    │   └── PartUnavailable  … or the gateway answers, and a service behind it does not (also an ApiError)
     └── SystemFailed         `uhm up`, `uhm down`: a part did not come up or go down
 
 Wrong usage is click's UsageError, exit code 2.
@@ -10,7 +11,7 @@ Wrong usage is click's UsageError, exit code 2.
 
 from __future__ import annotations
 
-__all__ = ["ApiError", "CommandError", "ServerUnreachable", "SystemFailed"]
+__all__ = ["ApiError", "CommandError", "PartUnavailable", "ServerUnreachable", "SystemFailed"]
 
 
 class CommandError(Exception):
@@ -44,6 +45,10 @@ class ApiError(CommandError):
 
 class ServerUnreachable(CommandError):
     """Nothing answers at the URL, or the connection broke."""
+
+
+class PartUnavailable(ApiError, ServerUnreachable):
+    """The server says that a part of it is not there now."""
 
 
 class SystemFailed(CommandError):

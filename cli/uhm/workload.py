@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import signal
 import threading
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from uhm.client import segment
-from uhm.errors import CommandError
+from uhm.errors import CommandError, ServerUnreachable
 from uhm.logs import LogWriter, collect
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ __all__ = ["Ended", "run_in_foreground"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ENDED = frozenset({"exited", "failed"})
+RECONNECTS = 10
+RECONNECT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,28 +61,52 @@ def run_in_foreground(client: Client, output: Output, *, request: dict[str, Any]
         machine = client.post("/api/v1/machines", request)
         path = f"/api/v1/machines/{segment(machine['id'])}"
         stopping.of(path)
+        logs: list[dict[str, str]] = []
+        if output.is_json:
+            logs = collect(_output(client, path))
+        else:
+            writer = LogWriter()
+            for message in _output(client, path):
+                writer.write(message)
+        ended = Ended(machine=_final_state(client, path), logs=logs)
+        if remove:
+            client.delete(path, force=True)
+        return ended
+
+
+def _output(client: Client, path: str) -> Iterator[dict[str, Any]]:
+    """What the workload writes until it ends, every byte once: where the stream breaks, another goes on."""
+    passed_on = 0
+    for attempt in range(RECONNECTS + 1):
+        position = 0
         try:
             with client.stream(f"{path}/logs", follow=True) as messages:
-                if output.is_json:
-                    logs = collect(messages)
-                else:
-                    logs = []
-                    writer = LogWriter()
-                    for message in messages:
-                        writer.write(message)
-            return Ended(machine=_final_state(client, path), logs=logs)
-        finally:
-            if remove:
-                with suppress(CommandError):
-                    client.delete(path, force=True)
+                for message in messages:
+                    content = base64.b64decode(message.get("data", ""))
+                    fresh = content[max(0, passed_on - position) :]
+                    position += len(content)
+                    if fresh:
+                        passed_on = position
+                        yield message | {"data": base64.b64encode(fresh)}
+        except ServerUnreachable:
+            if attempt == RECONNECTS:
+                raise
+            time.sleep(RECONNECT_SECONDS)
+        else:
+            return
 
 
 def _final_state(client: Client, path: str) -> dict[str, Any]:
     """The machine once it has ended, which it may do a moment after its output has."""
-    with client.stream(f"{path}:watch") as messages:
-        for message in messages:
-            if message["machine"].get("status") in ENDED:
-                break
+    for attempt in range(RECONNECTS + 1):
+        try:
+            with client.stream(f"{path}:watch") as messages:
+                if any(message["machine"].get("status") in ENDED for message in messages):
+                    break
+        except ServerUnreachable:
+            if attempt == RECONNECTS:
+                raise
+            time.sleep(RECONNECT_SECONDS)
     return client.get(path)
 
 

@@ -84,12 +84,22 @@ def clear(layout: Layout, *, drain: SystemRecord | None = None) -> bool:
             _sweep(layout)
     finally:
         if record is not None and record.private_docker:
-            private_dockerd(layout, environment=os.environ).stop()
+            _stop_docker(layout)
         for path in layout.processes_dir.glob("*"):
             path.unlink()
         layout.supervisor_socket.unlink(missing_ok=True)
     layout.record_file.unlink(missing_ok=True)
     return record is not None
+
+
+def _stop_docker(layout: Layout) -> None:
+    """Ends what an engine of our own leaves: containers, their shims, mounts, control groups."""
+    from uhm_common.errors import UhmError  # noqa: PLC0415 - heavy
+
+    try:
+        private_dockerd(layout, environment=os.environ).stop()
+    except UhmError as error:
+        raise SystemFailed(f"The Docker Engine could not be cleared away: {error}") from error
 
 
 def _sweep(layout: Layout) -> None:

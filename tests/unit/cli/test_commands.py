@@ -183,6 +183,32 @@ def test_run_and_remove(machine, uhm):
     assert machine.requests[-1].query == {"force": "true"}
 
 
+def test_output_that_breaks_off_goes_on_where_it_was(machine, uhm, monkeypatch):
+    monkeypatch.setattr("uhm.workload.RECONNECT_SECONDS", 0)
+    gone = Refusal(0, 14, "The machines service does not answer.")
+    refused = Refusal(503, 14, gone.message)
+    streams = [Stream([log("one, "), log("two, "), gone]), refused, Stream([log("one, two, thr"), log("ee\n")])]
+    machine.answers[f"GET /api/v1/machines/{MACHINE['id']}/logs"] = lambda _: streams.pop(0)
+    done = uhm("run", "--rm", "nginx")
+    assert (done.code, done.out, done.err) == (7, "one, two, three\n", "")
+
+
+def test_a_machine_that_was_lost_sight_of_is_not_deleted(machine, uhm, monkeypatch):
+    monkeypatch.setattr("uhm.workload.RECONNECT_SECONDS", 0)
+    gone = Refusal(503, 14, "The machines service does not answer.")
+    machine.answers[f"GET /api/v1/machines/{MACHINE['id']}/logs"] = gone
+    done = uhm("run", "--rm", "nginx")
+    assert (done.code, done.err) == (1, "uhm: The machines service does not answer.\n")
+    assert not machine.asked(f"DELETE /api/v1/machines/{MACHINE['id']}")
+
+
+def test_a_directory_that_cannot_be_used_is_told(uhm, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = uhm("up", "--state-dir", str(tmp_path / "file" / "below"))
+    assert done.code == 1
+    assert "Not a directory" in done.err
+
+
 def test_run_with_json_is_one_document(machine, uhm):
     done = uhm("run", "--json", "nginx")
     assert done.code == 7
