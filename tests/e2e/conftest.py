@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.e2e.harness import System, free_ports
 from tools.local_registry import ensure_images, registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @pytest.fixture(scope="session")
@@ -20,11 +25,11 @@ def mirror():
 
 
 @pytest.fixture(scope="session")
-def new_system(tmp_path_factory, mirror):
-    """Makes systems; every one of them is taken down at the end."""
-    made = []
+def running(tmp_path_factory, mirror):
+    """Runs systems: `with running(UHM_SETTING="…") as system:`."""
 
-    def make(**settings: str) -> System:
+    @contextmanager
+    def run(**settings: str) -> Iterator[System]:
         state_dir = tmp_path_factory.mktemp("system")
         rest_port, grpc_port = free_ports(2)
         passed = {name: value for name, value in os.environ.items() if not name.startswith("UHM_")}
@@ -32,17 +37,18 @@ def new_system(tmp_path_factory, mirror):
         mirrors = {"UHM_REGISTRY_MIRRORS": f"docker.io={mirror}"}
         env = passed | home | mirrors | settings
         system = System(state_dir=state_dir, rest_port=rest_port, grpc_port=grpc_port, env=env)
-        made.append(system)
         system.up()
-        return system
+        try:
+            yield system
+        finally:
+            system.down()
+            shutil.rmtree(system.state_dir)
 
-    yield make
-    for system in made:
-        system.down()
-        shutil.rmtree(system.state_dir)
+    return run
 
 
 @pytest.fixture(scope="session")
-def system(new_system) -> System:
+def system(running) -> Iterator[System]:
     """The system that tests share; they use users of their own."""
-    return new_system()
+    with running() as system:
+        yield system

@@ -89,16 +89,17 @@ def test_qemu_killed(system, token):
     assert not (system.state_dir / "machines" / machine["id"]).exists()
 
 
-def test_docker_engine_down(new_system, tmp_path):
-    system = new_system(UHM_DOCKER_HOST=f"unix://{tmp_path}/no-engine.sock")
-    token = system.user("test")
-    image = system.image(create(system, token, "docker-daemon:nginx"), token=token)
-    assert image["status"] == "failed"
-    assert "no-engine.sock" in image["reason"]
-    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
-    line = system.uhm("build", "-t", "mine", str(tmp_path), token=token, check=False)
-    assert line.returncode == 1
-    assert "no-engine.sock" in line.stderr
+def test_docker_engine_down(running, tmp_path):
+    engine = f"unix://{tmp_path}/no-engine.sock"
+    with running(UHM_DOCKER_HOST=engine) as system:
+        token = system.user("test")
+        image = system.image(create(system, token, "docker-daemon:nginx"), token=token)
+        assert image["status"] == "failed"
+        assert "no-engine.sock" in image["reason"]
+        (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+        line = system.uhm("build", "-t", "mine", str(tmp_path), token=token, check=False)
+        assert line.returncode == 1
+        assert "no-engine.sock" in line.stderr
 
 
 def test_services_killed_come_back(system, token):

@@ -14,11 +14,13 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def each_system(request, new_system):
+def each_system(request, running):
     """A system of this walk's own, on either database."""
-    if request.param == "sqlite":
-        return new_system()
-    return new_system(UHM_DATABASE_URL=request.getfixturevalue("postgres_url"))
+    database = {}
+    if request.param == "postgresql":
+        database["UHM_DATABASE_URL"] = request.getfixturevalue("postgres").new_database()
+    with running(**database) as system:
+        yield system
 
 
 def test_the_walk(each_system):
