@@ -196,7 +196,8 @@ class Client:
             )
         if isinstance(error, httpx.TimeoutException):
             return ServerUnreachable(f"{self.url} took too long to answer.", hint="`uhm doctor` says how it is.")
-        return ServerUnreachable(f"The connection to {self.url} broke off: {error or type(error).__name__}.")
+        reason = str(error).rstrip(".") or type(error).__name__
+        return ServerUnreachable(f"The connection to {self.url} broke off: {reason}.")
 
 
 def _bearer(token: str) -> dict[str, str]:
