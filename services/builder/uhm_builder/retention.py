@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from uhm_builder.disk import load_disk
 from uhm_builder.errors import ImageInUse, StillBuilding
 from uhm_builder.images import Status
-from uhm_builder.threads import entered, in_thread
+from uhm_builder.threads import entered, in_thread, locked_when_free
 from uhm_common.errors import NotFound
 from uhm_common.logs import get_logger
 
@@ -27,6 +27,7 @@ __all__ = ["Retention"]
 
 log = get_logger()
 
+SWEEP_PATIENCE_SECONDS = 1.0
 DAY_NS = 24 * 3600 * 1_000_000_000
 FAILED_KEPT_NS = DAY_NS
 ALIASES_KEPT_NS = 30 * DAY_NS
@@ -57,15 +58,20 @@ class Retention:
             await self._store.delete(image.id)
             if last:
                 freed += await in_thread(lambda: self._delete_disk(image.disk_digest))
-        return freed + await self.sweep()
+        return freed + await self.sweep(patience=SWEEP_PATIENCE_SECONDS)
 
-    async def sweep(self) -> int:
-        """Deletes disks and layers that no image needs; answers the bytes freed. Does nothing while a build runs."""
+    async def sweep(self, *, patience: float = 0) -> int:
+        """Deletes disks and layers that no image needs; answers the bytes freed.
+
+        Does nothing while a build runs; with `patience` it waits so many seconds for one, or for another sweep, to end.
+        """
         try:
-            with self._artifacts.no_builds():
-                async with entered(self._artifacts.disks(exclusive=True)):
-                    diff_ids, disks = await self._store.in_use()
-                    return await in_thread(lambda: self._sweep(diff_ids, disks))
+            async with (
+                locked_when_free(self._artifacts.no_builds, patience=patience),
+                entered(self._artifacts.disks(exclusive=True)),
+            ):
+                diff_ids, disks = await self._store.in_use()
+                return await in_thread(lambda: self._sweep(diff_ids, disks))
         except BlockingIOError:
             return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -60,16 +61,22 @@ async def entered(lock: AbstractContextManager[Result]) -> AsyncIterator[Result]
 
 
 @asynccontextmanager
-async def locked_when_free(lock: Callable[[], AbstractContextManager[None]]) -> AsyncIterator[None]:
+async def locked_when_free(
+    lock: Callable[[], AbstractContextManager[None]], *, patience: float = float("inf")
+) -> AsyncIterator[None]:
     """A lock that may be held for long: asked for again and again, without a thread that waits.
 
-    `lock` makes a context manager whose entering raises BlockingIOError while somebody else holds it.
+    `lock` makes a context manager whose entering raises BlockingIOError while somebody else holds it. So does this,
+    when it has not been free for `patience` seconds.
     """
+    deadline = time.monotonic() + patience
     while True:
         held = lock()
         try:
             held.__enter__()
         except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise
             await asyncio.sleep(LOCK_POLL_SECONDS)
         else:
             break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -145,3 +146,17 @@ async def test_leftovers_of_a_crash_are_swept(retention, artifacts):
     await retention.sweep_everything()
 
     assert not left.exists()
+
+
+async def test_a_deletion_waits_for_another_sweep(retention, ready, artifacts):
+    image = await ready("one", A, [A])
+    sweeping = artifacts.no_builds()
+    sweeping.__enter__()
+    deleting = asyncio.create_task(retention.delete(image))
+    await asyncio.sleep(0.1)
+    assert artifacts.layer(A).exists()
+
+    sweeping.__exit__(None, None, None)
+
+    assert await deleting >= 4096
+    assert not artifacts.layer(A).exists()

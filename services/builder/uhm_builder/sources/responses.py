@@ -63,19 +63,21 @@ def unreachable(host: str, error: httpx.TransportError) -> RegistryUnreachable |
 
 async def pieces(response: httpx.Response, *, skip: int = 0) -> AsyncGenerator[bytes, None]:
     """The body as it is sent, in pieces of about PIECE bytes, without its first `skip` bytes."""
-    gathered = bytearray()
+    gathered: list[bytes] = []
+    size = 0
     async with aclosing(cast("AsyncGenerator[bytes, None]", response.aiter_raw())) as chunks:
         async for chunk in chunks:
             if skip >= len(chunk):
                 skip -= len(chunk)
                 continue
-            gathered += chunk[skip:] if skip else chunk
+            gathered.append(chunk[skip:] if skip else chunk)
+            size += len(gathered[-1])
             skip = 0
-            if len(gathered) >= PIECE:
-                yield bytes(gathered)
-                gathered.clear()
+            if size >= PIECE:
+                yield b"".join(gathered)
+                gathered, size = [], 0
     if gathered:
-        yield bytes(gathered)
+        yield b"".join(gathered)
 
 
 async def read(response: httpx.Response, *, at_most: int) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["make_worker", "run"]
 
+THREADS_PER_BUILD = 4
+"""A build with the Docker Engine keeps one thread waiting; others are for its layers, and for the base."""
 WORKER_ADDRESS = "127.0.0.1:50072"
 
 
@@ -39,6 +42,8 @@ async def run(settings: BuilderSettings) -> None:
 @asynccontextmanager
 async def make_worker(settings: BuilderSettings) -> AsyncIterator[Server]:
     """A worker as a server of nothing but health, so that whoever started it sees when it is ready."""
+    threads = ThreadPoolExecutor(THREADS_PER_BUILD * settings.parallel_builds + settings.parallel_layers)
+    asyncio.get_running_loop().set_default_executor(threads)
     async with AsyncExitStack() as stack:
         parts = await stack.enter_async_context(open_parts(settings, name="builder-worker"))
         registry = RegistryClient(
