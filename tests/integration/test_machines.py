@@ -369,6 +369,29 @@ async def test_a_drain_ends_all_at_once(world):
         assert (ended.status, ended.exit_code, ended.reason) == ("exited", 137, "Stopped.")
 
 
+async def test_a_drain_without_its_database_ends_machines_too(world):
+    machine = await create(world.client(), command=FOREVER)
+    world.terminate()
+    records = world.state_dir / "machines.db"
+    records.rename(world.state_dir / "elsewhere")
+    records.mkdir()
+    await world.drain()
+    assert world.processes() == []
+    records.rmdir()
+    (world.state_dir / "elsewhere").rename(records)
+    await world.start()
+    ended = (await world.client().GetMachine(pb.GetMachineRequest(id=machine.id))).machine
+    assert (ended.status, ended.exit_code) == ("exited", 137)
+
+
+async def test_a_guest_that_does_not_come_up_is_given_up(disks, tmp_path):
+    async with running_world(disks, tmp_path, UHM_START_SECONDS="0.2") as world:
+        machine = await create(world.client(), wait="listening")
+        assert machine.status == "failed"
+        assert "did not come up in time" in machine.reason
+        assert not [line for line in world.processes() if line.startswith("qemu-system")]
+
+
 async def test_everything_is_kept_in_postgresql_too(disks, tmp_path, postgres_url):
     async with running_world(disks, tmp_path, UHM_DATABASE_URL=postgres_url) as world:
         client = world.client()

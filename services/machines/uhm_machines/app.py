@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from uhm_machines.settings import Settings
 
-__all__ = ["Parts", "open_parts", "serve"]
+__all__ = ["Parts", "open_parts", "serve", "sole_owner"]
 
 SERVICE: Final = machine_pb2.DESCRIPTOR.services_by_name["MachineService"].full_name
 _MIB: Final = 1 << 20
@@ -77,8 +77,9 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         artifacts=artifacts,
         ports=PortBook(),
         capacity=Capacity(machines=settings.max_machines, memory_mib=settings.max_memory_mib or host_memory_mib()),
+        start_seconds=settings.start_seconds,
     )
-    with _sole_owner(settings):
+    with sole_owner(settings):
         try:
             await store.migrate()
             await supervisor.adopt()
@@ -125,8 +126,8 @@ async def serve(settings: Settings) -> None:
 
 
 @contextmanager
-def _sole_owner(settings: Settings) -> Iterator[None]:
-    """Makes sure that one process only has the machines of a state directory."""
+def sole_owner(settings: Settings) -> Iterator[None]:
+    """Makes sure that one process only has the machines of a state directory. Raises FailedPrecondition."""
     with ExitStack() as held:
         try:
             held.enter_context(locked(settings.machines_dir / "service.lock", exclusive=True, blocking=False))

@@ -47,8 +47,12 @@ class LiveMachine:
         *,
         ledger: Ledger,
         timeline: Timeline | None,
+        start_seconds: float,
     ) -> None:
-        """`timeline` is None for a machine that a former run of this service has started."""
+        """`timeline` is None for a machine that a former run of this service has started.
+
+        A guest that has not started its workload `start_seconds` from now hangs, and is ended.
+        """
         self.machine = machine
         self.ended = asyncio.Event()
         """The end is recorded, and what it held is given back."""
@@ -56,6 +60,7 @@ class LiveMachine:
         self._process = process
         self._ledger = ledger
         self._timeline = timeline
+        self._overdue_at = time.monotonic() + start_seconds
         self._events = EventLog(files.events)
         self._channel = GuestChannel(files.control_socket)
         self._progress = Progress()
@@ -77,6 +82,7 @@ class LiveMachine:
             while not gone.done():
                 bell = bell or asyncio.create_task(self._channel.bell())
                 await self._take_events()
+                self._give_up_where_overdue()
                 await asyncio.wait({gone, bell}, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 if bell.done():
                     bell = None
@@ -141,6 +147,12 @@ class LiveMachine:
         """Lets go of it; it goes on."""
         self._channel.close()
         self._process.close()
+
+    def _give_up_where_overdue(self) -> None:
+        if self._progress.started is None and time.monotonic() > self._overdue_at:
+            log.warning("machine.overdue", machine_id=self.machine.id)
+            self._progress.overdue = True
+            self._process.kill()
 
     async def _quit(self) -> None:
         """Ends QEMU by its monitor, else by SIGKILL."""

@@ -29,6 +29,8 @@ class Progress:
     listening: bool = False
     error: str = ""
     exit_code: int | None = None
+    overdue: bool = False
+    """It was given up: its workload was not started in the time that a start may take."""
 
     def take(self, event: GuestEvent) -> None:
         """Adds an event; unknown ones are passed over."""
@@ -62,6 +64,8 @@ def judge(progress: Progress, exit_status: ExitStatus | None, *, stop_asked: boo
         return Verdict(Status.FAILED, progress.exit_code, _sentence(progress.error))
     if progress.exit_code is not None:
         return Verdict(Status.EXITED, progress.exit_code, "Stopped." if stop_asked else "")
+    if progress.overdue:
+        return Verdict(Status.FAILED, None, "The guest did not come up in time; its console may tell why.")
     if stop_asked:
         forced = "Ended by force: it did not end in the time it was given."
         return Verdict(Status.EXITED, KILLED, forced if progress.started else "Stopped before its command was started.")

@@ -22,6 +22,7 @@ class Settings(CommonSettings):
     accelerator: Literal["auto", "kvm", "tcg"] = Field(default="auto", description="auto: KVM where it really works.")
     max_machines: int = Field(default=100, ge=1, description="How many machines may run at once.")
     max_memory_mib: int = Field(default=0, ge=0, description="Memory of all running machines; 0: what the host has.")
+    start_seconds: float = Field(default=180, gt=0, description="What a guest may take until its workload is started.")
     max_log_mib: int = Field(default=16, ge=1, description="Kept of each machine's output and of its console.")
 
     @property

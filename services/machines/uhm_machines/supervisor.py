@@ -72,6 +72,7 @@ class Supervisor:
         artifacts: ArtifactStore,
         ports: PortBook,
         capacity: Capacity,
+        start_seconds: float,
     ) -> None:
         self._directory = directory
         self._store = store
@@ -81,6 +82,7 @@ class Supervisor:
         self._artifacts = artifacts
         self._ports = ports
         self._capacity = capacity
+        self._start_seconds = start_seconds
         self._live: dict[str, LiveMachine] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -203,7 +205,14 @@ class Supervisor:
         self._live.clear()
 
     def _follow(self, machine: Machine, process: DetachedProcess, timeline: Timeline | None) -> LiveMachine:
-        live = LiveMachine(machine, self.files(machine.id), process, ledger=self._ledger, timeline=timeline)
+        live = LiveMachine(
+            machine,
+            self.files(machine.id),
+            process,
+            ledger=self._ledger,
+            timeline=timeline,
+            start_seconds=self._start_seconds,
+        )
         self._live[machine.id] = live
         context = copy_context()
         context.run(unbind_contextvars, "method", "request_id")  # the call that started it will be over
