@@ -1,0 +1,25 @@
+"""`python -m bench`: all benchmarks, one after another; ends with 1 where one of them did."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+BENCHMARKS = ("build", "start", "gateway")
+
+
+def main() -> int:
+    """Answers the exit code."""
+    failed = []
+    for name in BENCHMARKS:
+        print(f"==> bench/{name}.py", flush=True)
+        if subprocess.run([sys.executable, "-m", f"bench.{name}"], cwd=Path(__file__).parents[1], check=False).returncode:
+            failed.append(name)
+    if failed:
+        print(f"failed or missed a target: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
