@@ -14,7 +14,8 @@ def main() -> int:
     failed = []
     for name in BENCHMARKS:
         print(f"==> bench/{name}.py", flush=True)
-        if subprocess.run([sys.executable, "-m", f"bench.{name}"], cwd=Path(__file__).parents[1], check=False).returncode:
+        argv = [sys.executable, "-m", f"bench.{name}"]
+        if subprocess.run(argv, cwd=Path(__file__).parents[1], check=False).returncode:
             failed.append(name)
     if failed:
         print(f"failed or missed a target: {', '.join(failed)}", file=sys.stderr)
