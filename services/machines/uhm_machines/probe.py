@@ -1,7 +1,7 @@
 """What this host can do: found out by trying, kept until the host boots again or gets another QEMU.
 
 That /dev/kvm opens proves nothing: there are hosts where it creates processors on which no kernel runs. So a guest is
-booted with it, without a disk, until its init speaks or a few seconds have passed.
+booted with it, without a disk, until its init speaks or it has had more time of the processor than that ever takes.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _VERSION: Final = re.compile(r"version (\d+(?:\.\d+)+)")
 _TOOL_SECONDS: Final = 20.0
 _KVM_GUEST_SECONDS: Final = 6.0
+_KVM_GUEST_CPU_SECONDS: Final = 1.5
+"""A guest that KVM runs reaches init with a third of it; one that hangs spins, so this is its limit on an idle host."""
 _POLL_SECONDS: Final = 0.02
 _LOOK_FOR_BASE_SECONDS: Final = 0.5
 _PROBE_MEMORY_MIB: Final = 128
@@ -137,7 +139,7 @@ async def _init_speaks(events: Path, process: DetachedProcess) -> bool:
     ended = asyncio.create_task(process.ended())
     try:
         async with asyncio.timeout(_KVM_GUEST_SECONDS):
-            while not ended.done():
+            while not ended.done() and _cpu_seconds(process.pid) < _KVM_GUEST_CPU_SECONDS:
                 if any(event.name == "init" for event in reader.read_new()):
                     return True
                 await asyncio.sleep(_POLL_SECONDS)
@@ -146,6 +148,14 @@ async def _init_speaks(events: Path, process: DetachedProcess) -> bool:
     finally:
         ended.cancel()
     return any(event.name == "init" for event in reader.read_new())
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Processor time of all threads of a process, user and system (proc_pid_stat(5)); 0 for one that has ended."""
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def qemu_version(qemu: str) -> str:
