@@ -94,6 +94,15 @@ async def stage_begun(system, image_id: str, stages: int) -> None:
             return
 
 
+@pytest.fixture
+def slow(tmp_path) -> dict[str, str]:
+    """Settings of a worker whose conversions take long enough for something to happen in the middle."""
+    script = tmp_path / "slow-mkfs"
+    script.write_text(f'#!/bin/sh\nsleep 3\nexec {MKFS} "$@"\n')
+    script.chmod(0o755)
+    return {"UHM_MKFS_EROFS": str(script)}
+
+
 async def test_an_image_from_the_registry(system, registry_url):
     await system.start_worker()
 
@@ -164,8 +173,8 @@ async def test_one_layer_is_made_once_by_two_workers(system):
     assert len(list((system.artifacts / "layers").iterdir())) == NGINX_LAYERS
 
 
-async def test_a_build_is_cancelled_in_the_middle(system):
-    await system.start_worker()
+async def test_a_build_is_cancelled_in_the_middle(system, slow):
+    await system.start_worker(**slow)
     image_id = await system.create("nginx")
     await stage_begun(system, image_id, 1)
 
@@ -179,8 +188,8 @@ async def test_a_build_is_cancelled_in_the_middle(system):
     assert (await system.ended(await system.create("nginx"))).status == "ready"
 
 
-async def test_a_killed_worker_is_replaced(system):
-    first = await system.start_worker()
+async def test_a_killed_worker_is_replaced(system, slow):
+    first = await system.start_worker(**slow)
     image_id = await system.create("nginx")
     await stage_begun(system, image_id, 1)
     first.send_signal(signal.SIGKILL)
@@ -196,8 +205,8 @@ async def test_a_killed_worker_is_replaced(system):
     assert system.logs().count('"event": "build.ready"') == 1
 
 
-async def test_a_worker_that_is_told_to_stop_hands_its_build_back(system):
-    first = await system.start_worker()
+async def test_a_worker_that_is_told_to_stop_hands_its_build_back(system, slow):
+    first = await system.start_worker(**slow)
     image_id = await system.create("nginx")
     await stage_begun(system, image_id, 1)
 
@@ -226,8 +235,8 @@ async def test_wishes_wait_for_nats(system, nats_server):
     assert (await watching).status == "ready"
 
 
-async def test_a_build_goes_on_while_nats_restarts(system, nats_server):
-    await system.start_worker()
+async def test_a_build_goes_on_while_nats_restarts(system, nats_server, slow):
+    await system.start_worker(**slow)
     image_id = await system.create("nginx")
     await stage_begun(system, image_id, 1)
     nats_server.stop(signal.SIGKILL)
@@ -251,10 +260,10 @@ async def test_a_message_that_nats_has_lost_is_made_up_for(system, nats_server):
     assert (await system.ended(image_id, within=60)).status == "ready"
 
 
-async def test_a_build_that_kills_its_workers_is_given_up(system):
+async def test_a_build_that_kills_its_workers_is_given_up(system, slow):
     image_id = await system.create("nginx")
     for _ in range(2):
-        worker = await system.start_worker(UHM_MAX_ATTEMPTS="2", UHM_ACK_WAIT_SECONDS="1")
+        worker = await system.start_worker(UHM_MAX_ATTEMPTS="2", UHM_ACK_WAIT_SECONDS="1", **slow)
         await stage_begun(system, image_id, 1)
         worker.send_signal(signal.SIGKILL)
         worker.wait()

@@ -3,10 +3,9 @@
 InvalidArgument      InvalidReference, InvalidPageToken, AmbiguousId, InvalidContext
 NotFound             NoSuchImage, NoSuchContext, NotInRegistry, NotInEngine
 PermissionDenied     RegistryDenied
-FailedPrecondition   ImageInUse, StillBuilding, UnsupportedImage, BuildLost
+FailedPrecondition   ImageInUse, StillBuilding, UnsupportedImage, DockerfileFailed, BuildLost
 ResourceExhausted    ContextTooLarge, LayerTooLarge, NoSpace, RateLimited
 Unavailable          RegistryUnreachable, EngineUnreachable
-FailedPrecondition   DockerfileFailed
 InternalError        ContentMismatch, ConversionFailed
 
 What ends a build becomes its reason: message and hint.

@@ -7,6 +7,7 @@ import gzip
 import json
 from functools import partial
 
+import httpx
 import pytest
 import zstandard
 
@@ -22,7 +23,7 @@ from uhm_builder.errors import (
 )
 from uhm_builder.layers import LayerMaker
 from uhm_builder.sources import registry as registry_module
-from uhm_builder.sources.challenge import Credentials, load_credentials, parse_challenge
+from uhm_builder.sources.challenge import Authorizer, Credentials, load_credentials, parse_challenge
 from uhm_builder.sources.pull import RegistrySource
 from uhm_builder.sources.reference import parse_reference
 from uhm_builder.sources.registry import RegistryClient, is_loopback
@@ -407,3 +408,18 @@ def test_credentials_are_in_dockers_form(tmp_path):
 )  # fmt: skip
 def test_loopback_is_spoken_to_in_plain_http(host, loopback):
     assert is_loopback(host) == loopback
+
+
+async def test_no_token_is_asked_for_in_the_clear_for_a_secure_registry(registry):
+    async with httpx.AsyncClient() as client:
+        authorizer = Authorizer(client, credentials=Credentials("me", "secret"))
+        answer = httpx.Response(
+            401,
+            headers={"WWW-Authenticate": f'Bearer realm="{registry.url}/token"'},
+            request=httpx.Request("GET", "https://registry.example/v2/"),
+        )
+
+        with pytest.raises(RegistryUnreachable, match="gives tokens"):
+            await authorizer.answer(answer, scope="repository:a:pull")
+
+    assert registry.requests == []

@@ -105,7 +105,7 @@ class Authorizer:
                 return known
             challenge = parse_challenge(response.headers.get("WWW-Authenticate", ""))
             if challenge.scheme == "bearer":
-                self._tokens[scope] = await self._token(challenge, scope)
+                self._tokens[scope] = await self._token(challenge, scope, secure=response.request.url.scheme == "https")
             elif challenge.scheme == "basic" and self._credentials and sent is None:
                 self._tokens[scope] = _Token(self._credentials.basic, float("inf"))
             else:
@@ -116,10 +116,10 @@ class Authorizer:
                 )
             return self.header(scope)
 
-    async def _token(self, challenge: Challenge, scope: str) -> _Token:
+    async def _token(self, challenge: Challenge, scope: str, *, secure: bool) -> _Token:
         realm = challenge.parameters.get("realm", "")
-        if not realm.startswith(("https://", "http://")):
-            raise RegistryUnreachable("The registry's challenge names no address to get a token from.")
+        if not realm.startswith("https://" if secure else ("https://", "http://")):
+            raise RegistryUnreachable(f"The registry's challenge names no address that gives tokens, but {realm!r}.")
         query = {"service": challenge.parameters.get("service", ""), "scope": challenge.parameters.get("scope", scope)}
         headers = {"Authorization": self._credentials.basic} if self._credentials else {}
         try:

@@ -96,10 +96,17 @@ class BuildConsumer:
 
     async def _consume(self) -> None:
         config = ConsumerConfig(
-            ack_policy=AckPolicy.EXPLICIT, ack_wait=self._bounds.ack_wait_seconds, max_deliver=-1, max_ack_pending=-1
+            durable_name=DURABLE,
+            filter_subject=BUILDS_REQUESTED,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=self._bounds.ack_wait_seconds,
+            max_deliver=-1,
+            max_ack_pending=-1,
         )
         cancels = await self._events.client.subscribe(cancel_subject("*"), cb=self._cancel)
-        queue = await self._events.stream.pull_subscribe(BUILDS_REQUESTED, DURABLE, BUILDS_STREAM, config)
+        stream = self._events.stream
+        await stream.add_consumer(BUILDS_STREAM, config)  # or brings the one there is up to these settings
+        queue = await stream.pull_subscribe_bind(DURABLE, BUILDS_STREAM)
         log.info("queue.found")
         try:
             while True:
