@@ -1,13 +1,13 @@
 # shellcheck shell=sh
 # Which distribution this is and what the project needs of it. Sets `distribution` and `packages`.
 
-# The last line is what only tests need: a container's root file system and firmware for UEFI.
+# The last line is what only tests need: a program for a root file system, firmware for UEFI, a database server.
 wanted_everywhere="
     ca-certificates curl docker.io dosfstools gcc iproute2 make mmdebstrap musl-tools
     python3 python3-guestfs python3-venv
     qemu-system-x86 qemu-utils
     syslinux syslinux-common systemd-boot-efi
-    busybox-static ovmf"
+    busybox-static ovmf postgresql"
 
 # Reads /etc/os-release; ends with the list of what is needed where the distribution is not known.
 # shellcheck disable=SC2034,SC2086 # used by packages.sh; lists of words

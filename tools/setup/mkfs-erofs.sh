@@ -1,4 +1,5 @@
 # Gets mkfs.erofs 1.8 or later into build/tools: the installed one, else Debian 13's with the libraries it needs.
+# With it comes dump.erofs, which tests read images with.
 #
 # On older systems the packages are unpacked below build/ and run through their own dynamic loader. apt-get fetches them
 # with a configuration, lists and a package database of its own, so that the system's apt stays as it is; it checks them
@@ -49,24 +50,26 @@ unpack_packages() {
     rm -r "${target:?}/apt" "${target:?}/usr/share"
 }
 
-# Runs the program through its loader, found beside the script, so that the tree may be moved.
+# write_launcher PROGRAM: a script that runs it through its loader, found beside the script, so that the tree may be moved.
 write_launcher() {
-    cat >build/tools/mkfs.erofs.new <<'LAUNCHER'
+    cat >"build/tools/$1.new" <<LAUNCHER
 #!/bin/sh
-root=${0%/*}/erofs-utils/usr
-exec "$root/lib64/ld-linux-x86-64.so.2" --library-path "$root/lib/x86_64-linux-gnu" --argv0 mkfs.erofs \
-    "$root/bin/mkfs.erofs" "$@"
+root=\${0%/*}/erofs-utils/usr
+exec "\$root/lib64/ld-linux-x86-64.so.2" --library-path "\$root/lib/x86_64-linux-gnu" --argv0 $1 \\
+    "\$root/bin/$1" "\$@"
 LAUNCHER
-    chmod 755 build/tools/mkfs.erofs.new
-    mv build/tools/mkfs.erofs.new build/tools/mkfs.erofs
+    chmod 755 "build/tools/$1.new"
+    mv "build/tools/$1.new" "build/tools/$1"
 }
 
-rm -rf build/tools/mkfs.erofs "$target"
+rm -rf build/tools/mkfs.erofs build/tools/dump.erofs "$target"
 if installed=$(command -v mkfs.erofs) && new_enough "$installed"; then
+    ln -s "$(command -v dump.erofs)" build/tools/dump.erofs
     ln -s "$installed" build/tools/mkfs.erofs
 else
     fetch_packages
     unpack_packages
-    write_launcher
+    write_launcher dump.erofs
+    write_launcher mkfs.erofs
 fi
 new_enough build/tools/mkfs.erofs

@@ -31,9 +31,16 @@ class BaseKeeper:
         self._settings = settings
         self._making: asyncio.Task[Base] | None = None
 
+    @property
+    def made(self) -> Base | None:
+        """The base, where it is there."""
+        task = self._making
+        there = task is not None and task.done() and not task.cancelled() and task.exception() is None
+        return task.result() if task is not None and there else None
+
     async def get(self) -> Base:
         """The base. Raises what makes it impossible."""
-        if self._making is None or (self._making.done() and (self._making.cancelled() or self._making.exception())):
+        if self._making is None or (self._making.done() and self.made is None):
             self._making = asyncio.create_task(self._make())
         return await asyncio.shield(self._making)
 

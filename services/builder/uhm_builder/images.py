@@ -50,6 +50,7 @@ class StageName(StrEnum):
     RESOLVE = "resolve"
     BUILD = "build"
     CONVERT = "convert"
+    BASE = "base"
     COMPOSE = "compose"
 
 

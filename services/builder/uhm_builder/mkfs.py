@@ -2,6 +2,9 @@
 
 Whiteouts become overlayfs's (`--aufs`). A fixed UUID and time make the output depend on the input alone. The image is
 padded to whole mebibytes, which is what a partition needs. erofs-utils 1.8: mkfs.erofs(1).
+
+It does not notice an archive that ends in the middle of a file, and spins for ever: so its end has a time limit, and it
+dies with the process that feeds it.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import shutil
 import subprocess
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
@@ -27,6 +31,10 @@ __all__ = ["Conversion", "conversion", "space_checked"]
 UUID = "6f1b0c86-5d5b-4a53-9d3b-7d0b7a7a2f10"
 OPTIONS = ("--tar=f", "--aufs", "--quiet", "-Enoinline_data", "-T0", f"-U{UUID}", "--sort=none")
 PIPE_BYTES = 1 << 20
+DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
+"""setpriv(1) of util-linux. The signal comes when the thread that started the program ends: it must be the main one."""
+FINISH_SECONDS = 20.0
+FINISH_BYTES_PER_SECOND = 20_000_000
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -68,7 +76,7 @@ class Conversion:
         """Waits for the image; answers the diffID of what was written. Raises ConversionFailed, NoSpace."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._check_exit()
+        self._check_exit(within=FINISH_SECONDS + self.taken / FINISH_BYTES_PER_SECOND)
         size = self._output.stat().st_size
         os.truncate(self._output, max(size + -size % ALIGNMENT, ALIGNMENT))
         return f"sha256:{self._sha256.hexdigest()}"
@@ -77,9 +85,15 @@ class Conversion:
         """Kills the program, so that a `write` which waits for it ends."""
         self._process.kill()
 
-    def _check_exit(self) -> None:
-        if self._process.wait() == 0:
-            return
+    def _check_exit(self, *, within: float | None = None) -> None:
+        try:
+            if self._process.wait(within) == 0:
+                return
+        except subprocess.TimeoutExpired as error:
+            self._process.kill()
+            raise ConversionFailed(
+                "A layer could not be converted: its archive ends in the middle of a file."
+            ) from error
         self._messages.seek(0)
         said = tail(self._messages.read(), lines=3)
         if os.strerror(errno.ENOSPC) in said or os.strerror(errno.EDQUOT) in said:
@@ -91,15 +105,14 @@ class Conversion:
 
 @contextmanager
 def conversion(mkfs: str, output: Path, *, max_bytes: int) -> Iterator[Conversion]:
-    """Starts mkfs.erofs for one layer; it is gone at the end of the block, however that comes."""
-    argv = [mkfs, *OPTIONS, str(output)]
+    """Starts mkfs.erofs for one layer; it is gone at the end of the block, however that comes. For the main thread."""
+    if shutil.which(mkfs) is None:
+        raise ConversionFailed(f"{mkfs} is not installed.", hint="`make setup` builds it.")
+    argv = [*DIES_WITH_US, mkfs, *OPTIONS, str(output)]
     with os.fdopen(os.memfd_create("mkfs.erofs"), "w+b") as messages:  # in memory: the file system may be full
-        try:
-            process = subprocess.Popen(
-                argv, stdin=subprocess.PIPE, stdout=messages, stderr=messages, env=child_environment(), bufsize=0
-            )
-        except FileNotFoundError as error:
-            raise ConversionFailed(f"{mkfs} is not installed.", hint="`make setup` builds it.") from error
+        process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=messages, stderr=messages, env=child_environment(), bufsize=0
+        )
         with process:
             assert process.stdin is not None
             fcntl.fcntl(process.stdin, fcntl.F_SETPIPE_SZ, PIPE_BYTES)

@@ -24,6 +24,10 @@ __all__ = ["Made", "Pipeline"]
 class Bases(Protocol):
     """Where the base comes from."""
 
+    @property
+    def made(self) -> Base | None:
+        """The base, where it is there."""
+
     async def get(self) -> Base:
         """The base, made if absent."""
 
@@ -60,8 +64,11 @@ class Pipeline:
             layers = await source.convert(self._maker)
             phase.bytes = sum(layer.size for layer in layers if not layer.reused)
             journal.layers = layers
+        base = self._bases.made
+        if base is None:  # only the first builds of an installation wait for it
+            async with journal.stage(StageName.BASE):
+                base = await self._bases.get()
         async with journal.stage(StageName.COMPOSE):
-            base = await self._bases.get()
             diff_ids = [layer.diff_id for layer in layers]
             await journal.record_disk(disk_digest(base.digest, diff_ids))  # so nobody deletes it from here on
             disk = await in_thread(partial(compose, self._artifacts, base, diff_ids))

@@ -171,9 +171,9 @@ class ArtifactStore:
         """Deletes what crashed builds left behind."""
         with locked(self.root / "staging.lock", exclusive=True):
             for path in self.root.glob("staging/*"):
-                # It may also be deleted by its owner while we look.
+                # Its owner may delete it while we look, which mkdir(exist_ok=True) tells as FileExistsError.
                 with (
-                    suppress(BlockingIOError, FileNotFoundError),
+                    suppress(BlockingIOError, FileNotFoundError, FileExistsError),
                     locked(path / ".lock", exclusive=True, blocking=False),
                 ):
                     shutil.rmtree(path, ignore_errors=True)

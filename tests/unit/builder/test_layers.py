@@ -9,12 +9,15 @@ import os
 import shutil
 import struct
 import subprocess
+import sys
 import tarfile
+import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from uhm_builder import mkfs as mkfs_module
 from uhm_builder.errors import ContentMismatch, ConversionFailed, LayerTooLarge
 from uhm_builder.gpt import ALIGNMENT
 from uhm_builder.layers import LayerMaker
@@ -52,6 +55,40 @@ async def test_a_layer_is_made_once_and_padded(maker, artifacts, make_tar):
     assert blob.stat().st_size % ALIGNMENT == 0
     assert blob.read_bytes()[1024:1028] == bytes.fromhex("e2e1f5e0")
     assert staged(artifacts) == []
+
+
+async def test_an_archive_that_ends_in_the_middle_of_a_file(maker, artifacts, make_tar, monkeypatch):
+    monkeypatch.setattr(mkfs_module, "FINISH_SECONDS", 0.5)
+    cut = make_tar({"a": b"x" * 100_000})[:50_000]
+
+    with pytest.raises(ConversionFailed, match="middle of a file"):
+        await maker.make(diff_id(cut), filler(cut))
+
+    assert staged(artifacts) == []
+
+
+def test_nobody_converts_for_a_process_that_is_gone(tmp_path, mkfs):
+    script = (
+        "import os, pathlib, signal, sys\n"
+        "from uhm_builder.mkfs import conversion\n"
+        "with conversion(sys.argv[1], pathlib.Path(sys.argv[2]), max_bytes=1 << 30) as running:\n"
+        "    running.write(bytes.fromhex('61') + bytes(511))\n"
+        "    print(running._process.pid, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    argv = [sys.executable, "-c", script, str(mkfs), str(tmp_path / "blob")]
+    converting = int(subprocess.run(argv, capture_output=True, text=True, check=False).stdout)
+    deadline = time.monotonic() + 5
+    while alive(converting) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not alive(converting)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 async def test_the_same_archive_makes_the_same_blob(tmp_path, mkfs, make_tar):

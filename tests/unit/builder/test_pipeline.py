@@ -53,8 +53,7 @@ class FakeSource:
 
 
 class Bases:
-    async def get(self):
-        return BASE
+    made = BASE
 
 
 class Sources:
