@@ -1,13 +1,28 @@
-"""Fixtures for every kind of test: real servers that are gone in the end."""
+"""For every kind of test: real servers that are gone in the end, and a look at what else should be."""
 
 from __future__ import annotations
 
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
+from tests.leaks import traces
 from tests.servers import NatsServer, Postgres
+
+SETTLE_SECONDS = 10.0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_behind():
+    """After the whole run no process, mount, loop device or temporary file of ours is left."""
+    before = traces()
+    yield
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while (left := traces() - before) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left, "left behind:\n" + "\n".join(sorted(left))
 
 
 @pytest.fixture

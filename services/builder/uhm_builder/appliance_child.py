@@ -15,6 +15,8 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 
@@ -49,13 +51,42 @@ def answer(handle: Any, request: dict[str, Any]) -> dict[str, object]:
         return {"error": str(error)}
 
 
-def end_with(connection: socket.socket, directory: str) -> None:
-    """Kill this process and its QEMU once the other end of the socket is gone, even in the middle of a call."""
+def end_with(connection: socket.socket, terminated: int, directory: str) -> None:
+    """Kill this process and its QEMU, even in the middle of a call, once the other end of the socket is gone.
+
+    Or once `terminated` can be read. There may be nobody left to delete files, so that is done here.
+    """
     poller = select.poll()
     poller.register(connection, select.POLLRDHUP)
+    poller.register(terminated, select.POLLIN)
     poller.poll()
-    shutil.rmtree(directory, ignore_errors=True)  # there may be nobody left to do it
-    os.killpg(0, signal.SIGKILL)
+    try:
+        for path in {Path(directory), *socket_directories()}:
+            shutil.rmtree(path, ignore_errors=True)
+    finally:
+        os.killpg(0, signal.SIGKILL)
+
+
+def socket_directories() -> set[Path]:
+    """Where libguestfs has put this process's sockets; for root that is below /tmp, whatever it is told.
+
+    The kernel lists sockets and their addresses in /proc/net/unix: the inode is the seventh field, the path the eighth.
+    """
+    own = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            own.add(str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]"))
+    fields = [line.split(maxsplit=7) for line in Path("/proc/net/unix").read_text(errors="replace").splitlines()[1:]]
+    parents = {Path(each[7]).parent for each in fields if len(each) == 8 and each[6] in own}
+    return {parent for parent in parents if parent.name.startswith("libguestfs")}
+
+
+def on_termination() -> int:
+    """A descriptor that can be read once SIGTERM has come; a call into libguestfs keeps Python's handlers waiting."""
+    reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.set_wakeup_fd(writing)
+    return reading
 
 
 def main() -> None:
@@ -66,7 +97,8 @@ def main() -> None:
             lines.write(json.dumps(reply, default=encode) + "\n")
             lines.flush()
 
-        threading.Thread(target=end_with, args=[connection, sys.argv[2]], daemon=True).start()
+        watched = (connection, on_termination(), sys.argv[2])
+        threading.Thread(target=end_with, args=watched, daemon=True).start()
         try:
             handle = open_handle(json.loads(lines.readline()))
         except ImportError as error:
