@@ -17,10 +17,8 @@ import contextlib
 import json
 import multiprocessing
 import os
-import secrets
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,8 +28,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
+from bench.system import Api, docker, free_port, own_system
 from tools.local_registry import ensure_images, registry
 from uhm_common.dockerd import PrivateDockerd
 
@@ -177,64 +174,6 @@ def first_byte(port: int) -> bool:
     return False
 
 
-class Api:
-    """The REST API, with a token."""
-
-    def __init__(self, url: str, *, token: str = "") -> None:
-        self._client = httpx.Client(base_url=f"{url}/api/v1/", timeout=GIVE_UP_SECONDS * 3)
-        if token:
-            self.authorize(token)
-
-    def authorize(self, token: str) -> None:
-        """Sends this token from here on."""
-        self._client.headers["authorization"] = f"Bearer {token}"
-
-    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Posts JSON and answers JSON."""
-        answer: dict[str, Any] = checked(self._client.post(path, json=body)).json()
-        return answer
-
-    def delete(self, path: str) -> None:
-        """Deletes."""
-        checked(self._client.delete(path))
-
-    def make_image(self, reference: str) -> None:
-        """Has an image made, and waits until it is ready."""
-        image_id = self.post("images", {"image": reference})["id"]
-        while (image := checked(self._client.get(f"images/{image_id}")).json())["status"] == "building":
-            time.sleep(0.2)
-        assert image["status"] == "ready", image.get("reason")
-
-    def close(self) -> None:
-        """Closes connections."""
-        self._client.close()
-
-
-def checked(answer: httpx.Response) -> httpx.Response:
-    """An answer that is no error."""
-    assert answer.is_success, answer.text
-    return answer
-
-
-@contextmanager
-def own_system(state_dir: Path, mirror: str) -> Iterator[Api]:
-    """A system in a directory of its own, with a user."""
-    rest, grpc = free_port(), free_port()
-    uhm = [sys.executable, "-m", "uhm"]
-    where = ["--state-dir", str(state_dir)]
-    up = [*uhm, "up", *where, "--rest-port", str(rest), "--grpc-port", str(grpc), "--detach", "--no-docker"]
-    environment = os.environ | {"UHM_REGISTRY_MIRRORS": f"docker.io={mirror}"}
-    subprocess.run(up, check=True, env=environment, stdout=subprocess.DEVNULL)
-    try:
-        api = Api(f"http://127.0.0.1:{rest}")
-        user = {"username": "bench", "password": secrets.token_urlsafe(16)}
-        api.post("user/create", user)
-        api.authorize(api.post("token/issue", user)["access_token"])
-        yield api
-    finally:
-        subprocess.run([*uhm, "down", *where], check=True, stdout=subprocess.DEVNULL)
-
-
 @contextmanager
 def busy_cores() -> Iterator[None]:
     """One loop for every core."""
@@ -254,19 +193,6 @@ def loop_for_ever() -> None:
     """Takes all that a core gives."""
     while True:
         pass
-
-
-def docker(engine: str, *arguments: str) -> str:
-    """Runs docker's command line and answers what it says."""
-    argv = ["docker", "--host", engine, *arguments]
-    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def free_port() -> int:
-    """A port of loopback that nobody uses."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def percentile(values: list[float], percent: int) -> float:

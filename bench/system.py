@@ -1,0 +1,94 @@
+"""What benchmarks measure: a whole system, started for the occasion and called through REST, and docker beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TIMEOUT_SECONDS = 360.0
+
+
+class Api:
+    """A running system's REST API, as one user."""
+
+    def __init__(self, url: str, *, token: str = "") -> None:
+        self._client = httpx.Client(base_url=f"{url}/api/v1/", timeout=TIMEOUT_SECONDS)
+        if token:
+            self.authorize(token)
+
+    def authorize(self, token: str) -> None:
+        """Sends this token from here on."""
+        self._client.headers["authorization"] = f"Bearer {token}"
+
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Posts JSON and answers JSON."""
+        answer: dict[str, Any] = checked(self._client.post(path, json=body)).json()
+        return answer
+
+    def delete(self, path: str) -> None:
+        """Deletes."""
+        checked(self._client.delete(path))
+
+    def make_image(self, reference: str) -> dict[str, Any]:
+        """Has an image made, and watches it until it is ready; answers it."""
+        image_id = self.post("images", {"image": reference})["id"]
+        image: dict[str, Any] = {}
+        with self._client.stream("GET", f"images/{image_id}:watch") as events:
+            for line in events.iter_lines():
+                image = json.loads(line)["result"].get("image", image)
+        assert image["status"] == "ready", image.get("reason")
+        return image
+
+    def close(self) -> None:
+        """Closes connections."""
+        self._client.close()
+
+
+def checked(answer: httpx.Response) -> httpx.Response:
+    """An answer that is no error."""
+    assert answer.is_success, answer.text
+    return answer
+
+
+@contextmanager
+def own_system(state_dir: Path, mirror: str) -> Iterator[Api]:
+    """A system in a directory of its own, with a user."""
+    rest, grpc = free_port(), free_port()
+    uhm = [sys.executable, "-m", "uhm"]
+    where = ["--state-dir", str(state_dir)]
+    up = [*uhm, "up", *where, "--rest-port", str(rest), "--grpc-port", str(grpc), "--detach", "--no-docker"]
+    environment = os.environ | {"UHM_REGISTRY_MIRRORS": f"docker.io={mirror}"}
+    subprocess.run(up, check=True, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        api = Api(f"http://127.0.0.1:{rest}")
+        user = {"username": "bench", "password": secrets.token_urlsafe(16)}
+        api.post("user/create", user)
+        api.authorize(api.post("token/issue", user)["access_token"])
+        yield api
+    finally:
+        subprocess.run([*uhm, "down", *where], check=True, stdout=subprocess.DEVNULL)
+
+
+def docker(engine: str, *arguments: str) -> str:
+    """Runs docker's command line and answers what it says."""
+    argv = ["docker", "--host", engine, *arguments]
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def free_port() -> int:
+    """A port of loopback that nobody uses."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
