@@ -10,6 +10,7 @@ import pytest
 
 from tests.leaks import traces
 from tests.servers import NatsServer, Postgres
+from tools.local_registry import ensure_images, registry
 
 SETTLE_SECONDS = 10.0
 
@@ -70,3 +71,11 @@ def nats_url(nats_server) -> str:
     """The address of a NATS server that runs."""
     nats_server.start()
     return nats_server.url
+
+
+@pytest.fixture(scope="session")
+def mirror():
+    """A registry with debian, nginx and hello in it."""
+    ensure_images()
+    with registry() as url:
+        yield url

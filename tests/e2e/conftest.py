@@ -10,18 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.harness import System, free_ports
-from tools.local_registry import ensure_images, registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-@pytest.fixture(scope="session")
-def mirror():
-    """A registry with debian, nginx and hello in it."""
-    ensure_images()
-    with registry() as url:
-        yield url
 
 
 @pytest.fixture(scope="session")

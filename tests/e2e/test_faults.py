@@ -58,9 +58,10 @@ def test_disk_full_during_conversion(system, token):
 
 
 def test_worker_killed_in_the_middle_of_a_build(system, token):
+    worker = system.service_pid("worker")
     image = create(system, token, "nginx")
     wait_until(lambda: staging(system))
-    os.kill(system.service_pid("worker"), signal.SIGKILL)
+    os.kill(worker, signal.SIGKILL)
     built = system.image(image, token=token)
     assert (built["status"], built["attempt"]) == ("ready", 2)
     named = [each["reference"] for each in system.curl("/api/v1/images", token=token).json["images"]]

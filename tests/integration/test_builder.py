@@ -19,8 +19,6 @@ import pytest
 from google.api import httpbody_pb2
 
 from tests.integration.builder_system import INIT, MKFS, builder_system
-from tools.local_registry import registry as local_registry
-from tools.local_registry.paths import DIRECTORY
 from uhm_builder.app import MIGRATIONS
 from uhm_builder.models import VERSION_TABLE, Base
 from uhm_builder.sources.archive import SavedImage
@@ -34,18 +32,9 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(not MKFS.exists(), reason="build/tools/mkfs.erofs is not built: make setup"),
     pytest.mark.skipif(not INIT.exists(), reason="build/guest/init is not built: make -C guest"),
-    pytest.mark.skipif(
-        not (DIRECTORY / "data").exists(), reason="no images: python -m tools.local_registry --make-only"
-    ),
 ]
 
 NGINX_LAYERS = 2
-
-
-@pytest.fixture(scope="module")
-def registry_url():
-    with local_registry() as url:
-        yield url
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +44,12 @@ def base_cache(tmp_path_factory):
 
 
 @pytest.fixture
-async def system(tmp_path, nats_url, registry_url, base_cache):
+async def system(tmp_path, nats_url, mirror, base_cache):
     """The API alone."""
     bases = tmp_path / "state" / "artifacts" / "bases"
     bases.mkdir(parents=True)
     subprocess.run(["cp", "-a", "--sparse=always", f"{base_cache}/.", str(bases)], check=True)
-    async with builder_system(tmp_path, nats_url, UHM_REGISTRY_MIRRORS=f"docker.io={registry_url}") as system:
+    async with builder_system(tmp_path, nats_url, UHM_REGISTRY_MIRRORS=f"docker.io={mirror}") as system:
         yield system
         if not list(base_cache.iterdir()):
             subprocess.run(["cp", "-a", "--sparse=always", f"{bases}/.", str(base_cache)], check=True)
@@ -103,7 +92,7 @@ def slow(tmp_path) -> dict[str, str]:
     return {"UHM_MKFS_EROFS": str(script)}
 
 
-async def test_an_image_from_the_registry(system, registry_url):
+async def test_an_image_from_the_registry(system, mirror):
     await system.start_worker()
 
     image_id = await system.create("nginx")
@@ -301,11 +290,11 @@ async def test_an_upload_past_the_bound_is_refused(tmp_path, nats_url):
         assert list((tmp_path / "state" / "contexts").iterdir()) == []
 
 
-async def test_the_schema_works_on_postgresql(tmp_path, nats_url, registry_url, postgres_url, base_cache):
+async def test_the_schema_works_on_postgresql(tmp_path, nats_url, mirror, postgres_url, base_cache):
     bases = tmp_path / "state" / "artifacts" / "bases"
     bases.mkdir(parents=True)
     subprocess.run(["cp", "-a", "--sparse=always", f"{base_cache}/.", str(bases)], check=True)
-    extra = {"UHM_DATABASE_URL": postgres_url, "UHM_REGISTRY_MIRRORS": f"docker.io={registry_url}"}
+    extra = {"UHM_DATABASE_URL": postgres_url, "UHM_REGISTRY_MIRRORS": f"docker.io={mirror}"}
     async with builder_system(tmp_path, nats_url, **extra) as system:
         await system.start_worker()
         first = await system.ended(await system.create("nginx"))
@@ -346,10 +335,10 @@ def _differences(connection) -> list:
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory, registry_url):
+def engine(tmp_path_factory, mirror):
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         pytest.skip("a Docker Engine of our own needs root and dockerd")
-    with PrivateDockerd(tmp_path_factory.mktemp("docker"), registry_mirror=registry_url) as engine:
+    with PrivateDockerd(tmp_path_factory.mktemp("docker"), registry_mirror=mirror) as engine:
         yield engine
 
 

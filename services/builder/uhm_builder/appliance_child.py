@@ -39,7 +39,11 @@ def open_handle(settings: dict[str, Any]) -> Any:
     handle.set_network(False)
     for drive in settings["drives"]:
         handle.add_drive_opts(drive["path"], format=drive["format"], readonly=drive["readonly"])
-    handle.launch()
+    try:
+        handle.launch()
+    except RuntimeError:
+        handle.close()  # deletes its files before the caller, who may kill this process, hears of it
+        raise
     return handle
 
 
@@ -98,7 +102,8 @@ def main() -> None:
             lines.flush()
 
         watched = (connection, on_termination(), sys.argv[2])
-        threading.Thread(target=end_with, args=watched, daemon=True).start()
+        ending = threading.Thread(target=end_with, args=watched, daemon=True)
+        ending.start()
         try:
             handle = open_handle(json.loads(lines.readline()))
         except ImportError as error:
@@ -108,6 +113,7 @@ def main() -> None:
         say({"result": None})
         for line in lines:
             say(answer(handle, json.loads(line)))
+        ending.join()  # it has seen the same end, and takes QEMU along
     return None
 
 
