@@ -1,4 +1,4 @@
-"""The initramfs: init, the modules that the disk and the ports need, and their list.
+"""The initramfs: init and, where they are not built in, the modules that the disk and the ports need, and their list.
 
 A cpio archive in the `newc` format (Documentation/driver-api/early-userspace/buffer-format.rst), uncompressed: under
 emulation, reading more bytes is cheaper than unpacking fewer. The same content gives the same bytes.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from uhm_guest.kernel import Kernel, module_closure, read_module
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 __all__ = ["MODULES", "Entry", "build_initramfs", "pack_cpio"]
@@ -74,11 +74,18 @@ def build_initramfs(init: Path, kernel: Kernel, *, modules: Iterable[str] = MODU
     Raises ModuleNotFound where the kernel lacks one, OSError where a file cannot be read.
     """
     files = module_closure(kernel, modules)
-    names = [f"m/{file.name.split('.')[0]}.ko" for file in files]
     entries = [
         Entry(path="dev", mode=stat.S_IFDIR | 0o755),
         Entry(path="dev/console", mode=stat.S_IFCHR | 0o600, device=(5, 1)),
         Entry(path="init", mode=stat.S_IFREG | 0o755, content=init.read_bytes()),
+        *(_module_entries(files) if files else ()),
+    ]
+    return pad_to_spare_a_page(pack_cpio(entries))
+
+
+def _module_entries(files: Sequence[Path]) -> list[Entry]:
+    names = [f"m/{file.name.split('.')[0]}.ko" for file in files]
+    return [
         Entry(path="m", mode=stat.S_IFDIR | 0o755),
         *(
             Entry(path=name, mode=stat.S_IFREG | 0o644, content=read_module(file))
@@ -86,7 +93,6 @@ def build_initramfs(init: Path, kernel: Kernel, *, modules: Iterable[str] = MODU
         ),
         Entry(path="modules.list", mode=stat.S_IFREG | 0o644, content="".join(f"/{name}\n" for name in names).encode()),
     ]
-    return pad_to_spare_a_page(pack_cpio(entries))
 
 
 def pad_to_spare_a_page(archive: bytes) -> bytes:

@@ -1,5 +1,6 @@
 """The kernel that guests boot: found on this host, unpacked, and its modules with all that they need.
 
+It is one that `make kernel` has built, with all that a guest needs built in, or the distribution's with its modules.
 A distribution ships a bzImage, which unpacks itself at every boot. QEMU can start the ELF `vmlinux` inside of it
 directly through the PVH entry point, which skips real mode and the unpacking; so it is taken out here, once.
 
@@ -7,7 +8,7 @@ Specifications: Documentation/arch/x86/boot.rst (setup header, protocol 2.08), d
 Xen's public/elfnote.h for the PVH note.
 
     KernelError
-     ├─ KernelNotFound      no kernel with modules under /boot and /lib/modules
+     ├─ KernelNotFound      no kernel with modules under /boot and /lib/modules, or none built where one should be
      ├─ KernelImageInvalid  not a bzImage, not unpackable, or without the PVH entry point
      └─ ModuleNotFound      neither a module nor built in
 """
@@ -15,6 +16,7 @@ Xen's public/elfnote.h for the PVH note.
 from __future__ import annotations
 
 import bz2
+import json
 import lzma
 import re
 import struct
@@ -35,10 +37,12 @@ __all__ = [
     "KernelImageInvalid",
     "KernelNotFound",
     "ModuleNotFound",
+    "choose_kernel",
     "extract_vmlinux",
     "find_kernel",
     "has_pvh_entry",
     "module_closure",
+    "read_built_kernel",
     "read_module",
 ]
 
@@ -66,13 +70,34 @@ class ModuleNotFound(KernelError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kernel:
-    """One installed kernel."""
+    """One kernel of this host."""
 
     version: str
     image: Path
     """The bzImage."""
-    modules: Path
-    """Its directory under /lib/modules."""
+    modules: Path | None
+    """Its directory under /lib/modules; None where all that a guest needs is built in."""
+    profile: str = ""
+    """What it was built for, where `make kernel` has: `minimal` or `full`."""
+
+    @property
+    def name(self) -> str:
+        """What people are told."""
+        return f"{self.version} {self.profile}".rstrip()
+
+
+def choose_kernel(built: Path | None) -> Kernel:
+    """The kernel in this directory, as `make kernel` leaves it there; without one, the newest that is installed."""
+    return read_built_kernel(built) if built else find_kernel()
+
+
+def read_built_kernel(directory: Path) -> Kernel:
+    """Read what tools/kernel.sh has written. Raises KernelNotFound where it has not finished."""
+    try:
+        record = json.loads((directory / "kernel.json").read_text())
+        return Kernel(version=record["version"], profile=record["profile"], image=directory / "bzImage", modules=None)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise KernelNotFound(f"no kernel in {directory}; `make kernel` builds one ({error})") from error
 
 
 def find_kernel(*, boot: Path = Path("/boot"), modules: Path = Path("/lib/modules")) -> Kernel:
@@ -180,6 +205,8 @@ def module_closure(kernel: Kernel, names: Iterable[str]) -> tuple[Path, ...]:
 
     Built-in modules need no file and are left out. Raises ModuleNotFound for a name that the kernel does not know.
     """
+    if kernel.modules is None:
+        return ()
     files, needs = _read_dependencies(kernel.modules / "modules.dep")
     builtin = {_module_name(line) for line in (kernel.modules / "modules.builtin").read_text().split()}
     ordered: dict[str, None] = {}

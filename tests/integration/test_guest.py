@@ -32,6 +32,7 @@ pytestmark = pytest.mark.integration
 
 REPOSITORY = Path(__file__).parents[2]
 MKFS_EROFS = Path(os.environ.get("UHM_MKFS_EROFS", REPOSITORY / "build/tools/mkfs.erofs"))
+TUNED_KERNEL = Path(os.environ.get("UHM_GUEST_KERNEL") or REPOSITORY / "build/guest/kernels/minimal")
 BUSYBOX = Path("/bin/busybox")
 OVMF = Path("/usr/share/OVMF/OVMF_CODE.fd")
 BOOT_SECONDS = 60.0
@@ -281,19 +282,40 @@ def qmp(machine: Machine, *commands: tuple[str, dict[str, object]]) -> None:
                 time.sleep(0.005)
 
 
-@pytest.fixture(scope="session")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    """Build the init and the base once."""
+def make_bench(store: ArtifactStore, kernel: Path | None) -> Bench:
+    """Build the init and a base with this kernel; without one, with the distribution's."""
     if not MKFS_EROFS.is_file():
         pytest.skip("no mkfs.erofs; run `make setup`")
     subprocess.run(["make", "-s", "-C", str(REPOSITORY / "guest")], check=True, timeout=60)
-    store = ArtifactStore(tmp_path_factory.mktemp("artifacts"))
-    ingredients = Ingredients(init=REPOSITORY / "build/guest/init", mkfs_erofs=MKFS_EROFS)
+    ingredients = Ingredients(init=REPOSITORY / "build/guest/init", mkfs_erofs=MKFS_EROFS, kernel=kernel)
     return Bench(store=store, base=make_base(store, ingredients, kvm=False), khz=measure_tsc_khz())
 
 
 @pytest.fixture(scope="session")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return make_bench(ArtifactStore(tmp_path_factory.mktemp("artifacts")), None)
+
+
+@pytest.fixture(scope="session")
+def tuned_bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    if not (TUNED_KERNEL / "kernel.json").is_file():
+        pytest.skip(f"no kernel in {TUNED_KERNEL}; run `make kernel`")
+    return make_bench(ArtifactStore(tmp_path_factory.mktemp("tuned")), TUNED_KERNEL)
+
+
+@pytest.fixture(params=["bench", "tuned_bench"], ids=["distribution's kernel", "tuned kernel"])
+def any_bench(request: pytest.FixtureRequest) -> Bench:
+    """With each kernel in turn."""
+    made: Bench = request.getfixturevalue(request.param)
+    return made
+
+
+@pytest.fixture(scope="session")
 def busybox(bench: Bench) -> Disk:
+    return busybox_disk(bench)
+
+
+def busybox_disk(bench: Bench) -> Disk:
     """A small image: busybox, two users, and things that cannot be executed."""
     passwd = b"root:x:0:0:root:/root:/bin/sh\nweb:x:101:102:web:/srv/web:/bin/sh\n"
     group = b"root:x:0:\nwebs:x:102:\nlogs:x:200:other,web\nextra:x:300:web\n"
@@ -318,12 +340,12 @@ def shell(bench: Bench, disk: Disk, directory: Path, script: str, *settings: tup
         return machine, machine.end()
 
 
-def test_a_static_binary_from_scratch(bench: Bench, directory: Path) -> None:
+def test_a_static_binary_from_scratch(any_bench: Bench, directory: Path) -> None:
     source, program = directory / "main.c", directory / "main"
     source.write_text(SCRATCH_PROGRAM)
     subprocess.run(["cc", "-static", "-O1", "-o", str(program), str(source)], check=True, timeout=60)
-    disk = bench.disk(bench.layer({"app": program.read_bytes()}))
-    with booted(bench, disk, directory) as machine:
+    disk = any_bench.disk(any_bench.layer({"app": program.read_bytes()}))
+    with booted(any_bench, disk, directory) as machine:
         machine.run("/app")
         assert machine.end() == 3
     assert machine.output() == "pid 1\n"
@@ -332,11 +354,13 @@ def test_a_static_binary_from_scratch(bench: Bench, directory: Path) -> None:
     assert names == ["init", "mounted", "waiting", "started", "first_output", "exit"]
 
 
-def test_environment_and_files_are_as_docker_makes_them(bench: Bench, busybox: Disk, directory: Path) -> None:
+def test_environment_and_files_are_as_docker_makes_them(any_bench: Bench, directory: Path) -> None:
     script = "pwd; echo $PATH $HOME $A; hostname; cat /etc/hostname /etc/resolv.conf; grep shop /etc/hosts; ulimit -n"
     script += "; ls -d /dev/fd /dev/shm /dev/pts /sys/fs/cgroup/cgroup.procs; echo again > /proc/self/fd/1; date +%s"
     settings = [("env", "A=1 2"), ("cwd", "/made/here"), ("hostname", "shop"), ("nameserver", "10.0.2.9")]
-    machine, code = shell(bench, busybox, directory, script, *settings, ("time", "1700000000000000000"))
+    machine, code = shell(
+        any_bench, busybox_disk(any_bench), directory, script, *settings, ("time", "1700000000000000000")
+    )
     assert (code, machine.output(stream=2)) == (0, "")
     lines = machine.output().splitlines()
     assert lines[:5] == [
@@ -494,12 +518,13 @@ def test_a_run_message_without_a_command_is_an_error(bench: Bench, busybox: Disk
 
 
 @pytest.mark.parametrize("firmware", ["SeaBIOS", "OVMF"])
-def test_the_disk_boots_by_itself(bench: Bench, busybox: Disk, directory: Path, firmware: str) -> None:
+def test_the_disk_boots_by_itself(any_bench: Bench, directory: Path, firmware: str) -> None:
     """A copy of the disk needs no -kernel. Nothing tells that machine what to run yet, which it says."""
     if firmware == "OVMF" and not OVMF.exists():
         pytest.skip("ovmf is not installed")
+    disk = busybox_disk(any_bench)
     raw, serial = directory / "disk.raw", directory / "serial"
-    subprocess.run(["qemu-img", "convert", "-O", "raw", bench.descriptor(busybox), raw], check=True, timeout=60)
+    subprocess.run(["qemu-img", "convert", "-O", "raw", any_bench.descriptor(disk), raw], check=True, timeout=60)
     argv = ["qemu-system-x86_64", "-M", "q35", "-accel", "tcg", "-cpu", "max", "-m", "512", "-nodefaults"]
     argv += ["-display", "none", "-no-reboot", "-serial", f"file:{serial}"]
     argv += ["-drive", f"if=virtio,format=raw,file={raw}"]

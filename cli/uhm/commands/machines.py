@@ -22,7 +22,8 @@ def show_started(output: Output, machine: dict[str, Any], *, timings: bool) -> N
     if ports := machine_ports(machine):
         output.note(f"  {ports}")
     if timings:
-        output.note(f"  {machine.get('start_kind') or 'cold'} start, {machine.get('accelerator') or 'unknown'}")
+        kernel = f", kernel {machine['kernel']}" if machine.get("kernel") else ""
+        output.note(f"  {machine.get('start_kind') or 'cold'} start, {machine.get('accelerator') or 'unknown'}{kernel}")
         for line in waterfall(machine.get("phases", [])):
             output.note(line)
     output.document(machine)

@@ -107,12 +107,20 @@ def docker_engine(layout: Layout) -> Finding:
 
 
 def guest_kernel(_layout: Layout) -> Finding:
-    """A kernel with modules for the guests."""
-    code = "from uhm_guest.kernel import find_kernel; print('kernel:', find_kernel().version)"
-    found = re.search(r"kernel: (\S+)", _answer([sys.executable, "-c", code]))
-    detail = found[1] if found else "no kernel with modules below /boot and /lib/modules"
-    fix = "`make setup` installs it (linux-image-cloud-amd64, or any kernel image)."
-    return Finding(name="guest-kernel", ok=found is not None, detail=detail, fix=fix, essential=True)
+    """What guests boot: a kernel built for them, else the distribution's, which libguestfs needs in any case."""
+    built = os.environ.get("UHM_GUEST_KERNEL", built_tools().get("UHM_GUEST_KERNEL", ""))
+    installed = _kernel_name("find_kernel()")
+    if not installed:
+        detail = "no kernel with modules below /boot and /lib/modules"
+        fix = "`make setup` installs it (linux-image-cloud-amd64, or any kernel image)."
+        return Finding(name="guest-kernel", ok=False, detail=detail, fix=fix, essential=True)
+    if not built:
+        detail = f"{installed}, the distribution's; `make kernel` builds one that boots sooner"
+        return Finding(name="guest-kernel", ok=True, detail=detail, essential=True)
+    tuned = _kernel_name("read_built_kernel(Path(sys.argv[1]))", built)
+    detail = f"tuned, {tuned}" if tuned else f"{built} holds no kernel"
+    fix = "`make kernel` builds it; with UHM_GUEST_KERNEL empty, guests boot the distribution's."
+    return Finding(name="guest-kernel", ok=bool(tuned), detail=detail, fix=fix, essential=True)
 
 
 def guest_init(_layout: Layout) -> Finding:
@@ -180,6 +188,13 @@ def _program(name: str, program: str, *, essential: bool) -> Finding:
     version = re.search(r"version (\d[\d.]*)", answer)
     detail = f"{program} {version[1]}" if version else f"{program} is not there"
     return Finding(name=name, ok=version is not None, detail=detail, fix=SETUP, essential=essential)
+
+
+def _kernel_name(expression: str, *arguments: str) -> str:
+    """What uhm_guest.kernel says of a kernel, asked in a process of its own: the command line does without it."""
+    code = f"import sys; from pathlib import Path; from uhm_guest.kernel import *; print('kernel:', {expression}.name)"
+    found = re.search(r"^kernel: (.+)$", _answer([sys.executable, "-c", code, *arguments]), re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _answer(argv: list[str]) -> str:

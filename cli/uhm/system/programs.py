@@ -130,5 +130,9 @@ def built_tools() -> dict[str, str]:
     root = checkout()
     if root is None:
         return {}
-    built = {"UHM_MKFS_EROFS": root / "build/tools/mkfs.erofs", "UHM_GUEST_INIT": root / "build/guest/init"}
+    built = {
+        "UHM_MKFS_EROFS": root / "build/tools/mkfs.erofs",
+        "UHM_GUEST_INIT": root / "build/guest/init",
+        "UHM_GUEST_KERNEL": root / "build/guest/kernels/minimal",
+    }
     return {name: str(path) for name, path in built.items() if path.exists()}

@@ -28,7 +28,7 @@ from uhm_builder.gpt import ALIGNMENT
 from uhm_common.errors import NotFound
 from uhm_common.process import run
 from uhm_guest.initramfs import MODULES, build_initramfs
-from uhm_guest.kernel import Kernel, extract_vmlinux, find_kernel
+from uhm_guest.kernel import Kernel, choose_kernel, extract_vmlinux
 from uhm_guest.rootfs import base_tar
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ class Ingredients:
     """The static init program, which `make -C guest` builds."""
     mkfs_erofs: Path
     """mkfs.erofs, 1.8 or newer."""
+    kernel: Path | None = None
+    """The directory of a kernel that `make kernel` has built; None: the newest installed one."""
     mbr: Path = Path("/usr/lib/syslinux/mbr/gptmbr.bin")
     systemd_boot: Path = Path("/usr/lib/systemd/boot/efi/systemd-bootx64.efi")
 
@@ -74,6 +76,7 @@ class Base:
 
     digest: str
     kernel_version: str
+    """With the profile of a kernel that was built for guests, as in `6.1.192 minimal`."""
     command_line: str
     """The part of the kernel's command line that every machine needs."""
     boot_size: int
@@ -96,7 +99,7 @@ class _Contents:
         """Name the base by all of it."""
         recipe = {
             "recipe": RECIPE,
-            "kernel": self.kernel.version,
+            "kernel": self.kernel.name,
             "sizes": [BOOT_SIZE, STATE_SIZE, STATE_JOURNAL_MIB],
             "command_lines": [COMMAND_LINE, PORTABLE_COMMAND_LINE],
             "modules": MODULES,
@@ -109,7 +112,7 @@ class _Contents:
 
 
 def make_base(store: ArtifactStore, ingredients: Ingredients, *, kvm: bool) -> Base:
-    """Make the base of this host's kernel and these ingredients, unless the store has it; takes about 20 s without KVM.
+    """Make the base of these ingredients, unless the store has it; takes about 20 s without KVM.
 
     Processes that want it at the same time make it once. `kvm` is whether KVM really runs guests here.
     Raises NotFound for a missing ingredient, KernelError, ProcessFailed and the appliance's errors.
@@ -129,7 +132,7 @@ def make_base(store: ArtifactStore, ingredients: Ingredients, *, kvm: bool) -> B
         _write_disks(staged, contents, digest, kvm=kvm)
         base = Base(
             digest=digest,
-            kernel_version=contents.kernel.version,
+            kernel_version=contents.kernel.name,
             command_line=COMMAND_LINE,
             boot_size=BOOT_SIZE,
             base_size=base_size,
@@ -152,7 +155,7 @@ def _gather(ingredients: Ingredients) -> _Contents:
     for path in (ingredients.init, ingredients.mkfs_erofs, ingredients.mbr, ingredients.systemd_boot):
         if not path.is_file():
             raise NotFound(f"{path} is missing; machines cannot boot without it.", hint="`make setup` installs it.")
-    kernel = find_kernel()
+    kernel = choose_kernel(ingredients.kernel)
     return _Contents(
         kernel=kernel,
         image=kernel.image.read_bytes(),

@@ -48,7 +48,8 @@ class BaseKeeper:
         mkfs = shutil.which(self._settings.mkfs_erofs)
         if mkfs is None:
             raise ConversionFailed(f"{self._settings.mkfs_erofs} is not installed.", hint="`make setup` builds it.")
-        ingredients = Ingredients(init=self._settings.guest_init, mkfs_erofs=Path(mkfs))
+        settings = self._settings
+        ingredients = Ingredients(init=settings.guest_init, mkfs_erofs=Path(mkfs), kernel=settings.guest_kernel)
         watch = Stopwatch()
         base = await asyncio.to_thread(partial(make_base, self._store, ingredients, kvm=self._settings.kvm))
         log.info("base.there", digest=base.digest, ms=round(watch.elapsed_ms()))

@@ -32,6 +32,12 @@ def _mirrors(value: object) -> object:
     return mirrors
 
 
+def _path_if_any(value: object) -> object:
+    """An empty variable is none, not the current directory."""
+    return value or None
+
+
+OptionalPath = Annotated[Path | None, BeforeValidator(_path_if_any)]
 Mirrors = Annotated[dict[str, str], NoDecode, BeforeValidator(_mirrors)]
 
 
@@ -42,6 +48,10 @@ class BuilderSettings(CommonSettings):
     mkfs_erofs: str = Field(default="mkfs.erofs", description="mkfs.erofs 1.8 or newer.")
     guest_init: Path = Field(
         default=Path("build/guest/init"), description="The guest's init, as `make -C guest` makes it."
+    )
+    guest_kernel: OptionalPath = Field(
+        default=None,
+        description="Directory of a kernel that `make kernel` has built; empty: the newest that is installed.",
     )
     docker_host: str = Field(default="unix:///var/run/docker.sock", description="The Docker Engine.")
     build_network: str = Field(default="", description="Network of Dockerfile builds; empty: the engine's default.")

@@ -47,6 +47,7 @@ def read_boot_files(base: Path) -> BootFiles:
     record = _read_record(base / "base.json")
     return BootFiles(
         kernel=(base / "vmlinux").absolute(),
+        kernel_version=str(record["kernel_version"]),
         initramfs=(base / "initramfs").absolute(),
         command_line=str(record["command_line"]),
     )

@@ -97,6 +97,8 @@ class Machine:
     ended_ns: int | None = None
     start_kind: StartKind = StartKind.COLD
     accelerator: Accelerator | None = None
+    kernel: str = ""
+    """Version and profile of what it booted last."""
     phases: tuple[Phase, ...] = ()
     pid: int | None = None
     """Of QEMU, while it runs."""

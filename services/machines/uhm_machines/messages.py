@@ -78,6 +78,7 @@ def machine_message(machine: Machine) -> machine_pb2.Machine:
         auto_remove=machine.auto_remove,
         start_kind=machine.start_kind,
         accelerator=machine.accelerator or "",
+        kernel=machine.kernel,
         phases=[
             machine_pb2.Phase(name=phase.name, start_ms=phase.start_ms, duration_ms=phase.duration_ms)
             for phase in machine.phases

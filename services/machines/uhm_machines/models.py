@@ -13,6 +13,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase
 
@@ -48,6 +49,7 @@ MACHINES = Table(
     Column("ended_ns", BigInteger),
     Column("start_kind", String(16), nullable=False),
     Column("accelerator", String(16)),
+    Column("kernel", Text, nullable=False, server_default=text("''")),
     Column("phases", JSON, nullable=False),
     Column("pid", Integer),
     Column("console_tail", Text, nullable=False),

@@ -40,6 +40,8 @@ class Started:
     process: DetachedProcess
     kind: StartKind
     accelerator: Accelerator
+    kernel: str
+    """Its version and profile."""
 
 
 class Starts:
@@ -73,7 +75,12 @@ class Starts:
         except BaseException:
             await self._exports.release(disk.digest, machine_id=machine.id)
             raise
-        return Started(process=process, kind=StartKind.COLD, accelerator=hardware.accelerator)
+        return Started(
+            process=process,
+            kind=StartKind.COLD,
+            accelerator=hardware.accelerator,
+            kernel=disk.boot.kernel_version,
+        )
 
     async def _spawn(
         self, machine: Machine, files: MachineFiles, *, disk: ImageDisk, hardware: Hardware, timeline: Timeline

@@ -140,6 +140,7 @@ class Supervisor:
             pid=started.process.pid,
             start_kind=started.kind,
             accelerator=started.accelerator,
+            kernel=started.kernel,
             phases=timeline.phases(),
         )
         return self._follow(machine, started.process, timeline)

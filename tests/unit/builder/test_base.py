@@ -12,7 +12,7 @@ from uhm_builder import base as subject
 from uhm_builder.base import Base, Ingredients, load_base, make_base
 from uhm_common.artifacts import ArtifactStore
 from uhm_common.errors import NotFound
-from uhm_guest.kernel import Kernel
+from uhm_guest.kernel import Kernel, read_built_kernel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ def ingredients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ingredients:
         path.write_bytes(tar)
         return MIB
 
-    monkeypatch.setattr(subject, "find_kernel", lambda: kernel)
+    monkeypatch.setattr(subject, "choose_kernel", lambda built: read_built_kernel(built) if built else kernel)
     monkeypatch.setattr(subject, "extract_vmlinux", lambda image: image)
     monkeypatch.setattr(subject, "build_initramfs", lambda init, _kernel: init.read_bytes())
     monkeypatch.setattr(subject, "_write_root", write_root)
@@ -60,6 +60,16 @@ def test_another_ingredient_makes_another_base(tmp_path: Path, ingredients: Ingr
     first = make_base(store, ingredients, kvm=False)
     (tmp_path / name).write_text("another")
     assert make_base(store, ingredients, kvm=False).digest != first.digest
+
+
+def test_a_built_kernel_makes_another_base_and_is_named(tmp_path: Path, ingredients: Ingredients) -> None:
+    store = ArtifactStore(tmp_path / "artifacts")
+    first = make_base(store, ingredients, kvm=False)
+    (tmp_path / "bzImage").write_text("vmlinuz")
+    (tmp_path / "kernel.json").write_text('{"version": "6.1.0-test", "profile": "minimal", "digest": "sha256:0"}')
+    second = make_base(store, dataclasses.replace(ingredients, kernel=tmp_path), kvm=False)
+    assert first.digest != second.digest
+    assert load_base(store, second.digest).kernel_version == "6.1.0-test minimal"
 
 
 @pytest.mark.parametrize("field", ["init", "mkfs_erofs", "mbr", "systemd_boot"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -21,6 +23,13 @@ def test_no_mirrors_are_none(monkeypatch):
     monkeypatch.setenv("UHM_REGISTRY_MIRRORS", "")
 
     assert BuilderSettings().registry_mirrors == {}
+
+
+@pytest.mark.parametrize(("told", "kernel"), [("", None), ("/kernels/minimal", Path("/kernels/minimal"))])
+def test_no_kernel_is_the_installed_one(monkeypatch, told, kernel):
+    monkeypatch.setenv("UHM_GUEST_KERNEL", told)
+
+    assert BuilderSettings().guest_kernel == kernel
 
 
 @pytest.mark.parametrize("text", ["docker.io", "docker.io=mirror.example", "=http://x"])

@@ -232,11 +232,12 @@ def test_run_detached(machine, uhm):
         "phases": [{"name": "kernel", "start_ms": 0.0, "duration_ms": 400.0}],
         "start_kind": "cold",
         "accelerator": "tcg",
+        "kernel": "6.1.192 minimal",
     }
     done = uhm("run", "-d", "--rm", "-p", "8080:80", "-P", "nginx")
     assert (done.code, done.out) == (0, f"{MACHINE['id']}\n")
     assert "127.0.0.1:8080->80/tcp" in done.err
-    assert "cold start, tcg" in done.err
+    assert "cold start, tcg, kernel 6.1.192 minimal" in done.err
     asked = machine.asked("POST /api/v1/machines")[0].json
     assert asked["auto_remove"] is True
     assert [port["guest_port"] for port in asked["ports"]] == [80, 443]

@@ -56,6 +56,12 @@ def test_what_the_guest_finds(archive: bytes) -> None:
     assert list(entries).index("m") < list(entries).index("m/virtio.ko"), "a directory comes before what is in it"
 
 
+def test_without_modules_there_is_only_init(tmp_path: Path) -> None:
+    (tmp_path / "init").write_bytes(b"\x7fELF")
+    kernel = Kernel(version="6.1", image=tmp_path / "bzImage", modules=None)
+    assert list(unpack(build_initramfs(tmp_path / "init", kernel))) == ["dev", "dev/console", "init"]
+
+
 def test_the_last_page_is_left_to_the_firmware(archive: bytes) -> None:
     assert len(archive) % 4096 == 4
     assert not archive[-3 * 4 :].strip(b"\0"), "what fills it up is zeros"

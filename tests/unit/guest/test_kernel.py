@@ -15,6 +15,7 @@ from uhm_guest.kernel import (
     KernelImageInvalid,
     KernelNotFound,
     ModuleNotFound,
+    choose_kernel,
     extract_vmlinux,
     find_kernel,
     has_pvh_entry,
@@ -107,6 +108,21 @@ def test_a_kernel_without_modules_is_none(tmp_path: Path) -> None:
     (tmp_path / "vmlinuz-6.1").touch()
     with pytest.raises(KernelNotFound, match="linux-image-cloud-amd64"):
         find_kernel(boot=tmp_path, modules=tmp_path)
+
+
+def test_a_built_kernel_needs_no_modules(tmp_path: Path) -> None:
+    (tmp_path / "kernel.json").write_text('{"version": "6.1.192", "profile": "minimal", "digest": "sha256:0"}')
+    kernel = choose_kernel(tmp_path)
+    assert (kernel.name, kernel.image) == ("6.1.192 minimal", tmp_path / "bzImage")
+    assert module_closure(kernel, ["virtio_blk"]) == ()
+
+
+@pytest.mark.parametrize("record", [None, "", "[]", '{"version": "6.1.192"}'])
+def test_a_kernel_that_is_not_built_is_not_found(tmp_path: Path, record: str | None) -> None:
+    if record is not None:
+        (tmp_path / "kernel.json").write_text(record)
+    with pytest.raises(KernelNotFound, match="make kernel"):
+        choose_kernel(tmp_path)
 
 
 @pytest.fixture

@@ -15,7 +15,9 @@ from uhm_machines.qemu.argv import (
     quoted,
 )
 
-BOOT = BootFiles(kernel=Path("/a/vmlinux"), initramfs=Path("/a/initramfs"), command_line="rdinit=/init")
+BOOT = BootFiles(
+    kernel=Path("/a/vmlinux"), kernel_version="6.1", initramfs=Path("/a/initramfs"), command_line="rdinit=/init"
+)
 HARDWARE = Hardware(accelerator=Accelerator.TCG, tsc_khz=2596138, memory_mib=512, vcpus=2)
 DISK = ExportedDisk(socket="../../exports/nbd.sock", export="abc", overlay="disk.qcow2")
 

@@ -15,7 +15,11 @@ def store(tmp_path):
     made = ArtifactStore(tmp_path)
     for directory, name, record in (
         (made.disk(DIGEST), "disk.json", {"digest": DIGEST, "base": BASE, "layers": [], "size": 1 << 30}),
-        (made.base(BASE), "base.json", {"digest": BASE, "command_line": "rdinit=/init", "more": 1}),
+        (
+            made.base(BASE),
+            "base.json",
+            {"digest": BASE, "command_line": "rdinit=/init", "kernel_version": "6.1 minimal", "more": 1},
+        ),
     ):
         directory.mkdir(parents=True)
         (directory / name).write_text(json.dumps(record))
@@ -24,7 +28,7 @@ def store(tmp_path):
 
 def test_what_is_recorded_of_a_disk(store):
     disk = read_image_disk(store, DIGEST)
-    assert (disk.size, disk.boot.command_line) == (1 << 30, "rdinit=/init")
+    assert (disk.size, disk.boot.command_line, disk.boot.kernel_version) == (1 << 30, "rdinit=/init", "6.1 minimal")
     assert disk.boot.kernel == store.base(BASE) / "vmlinux"
 
 

@@ -23,11 +23,12 @@ def test_a_request():
 
 def test_a_machine_that_runs():
     machine = a_machine(
-        status=Status.RUNNING, started_ns=1_700_000_001_500_000_000, pid=7, accelerator=Accelerator.TCG,
+        status=Status.RUNNING, started_ns=1_700_000_001_500_000_000, pid=7, accelerator=Accelerator.TCG, kernel="6.1",
         phases=(Phase(name="kernel", start_ms=1, duration_ms=2),), listening=True,
     )  # fmt: skip
     message = machine_message(machine)
     assert (message.status, message.accelerator, message.start_kind, message.pid) == ("running", "tcg", "cold", 7)
+    assert message.kernel == "6.1"
     assert (message.start_time.seconds, message.start_time.nanos) == (1_700_000_001, 500_000_000)
     assert not message.HasField("exit_code")
     assert not message.HasField("end_time")

@@ -9,7 +9,7 @@ from uhm_machines.machine import Accelerator
 from uhm_machines.probe import HostProbe, parse_version, qemu_version
 from uhm_machines.qemu.argv import BootFiles
 
-BOOT = BootFiles(kernel=Path("/k"), initramfs=Path("/i"), command_line="")
+BOOT = BootFiles(kernel=Path("/k"), kernel_version="6.1", initramfs=Path("/i"), command_line="")
 
 
 @pytest.fixture

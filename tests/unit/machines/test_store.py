@@ -47,7 +47,7 @@ async def test_a_machine_comes_back_as_it_was(store):
     changed = replace(
         machine,
         status=Status.EXITED, exit_code=3, accelerator=Accelerator.TCG, started_ns=1, ended_ns=2, pid=None,
-        phases=(Phase(name="kernel", start_ms=1.5, duration_ms=2.25),), console_tail="x\ny",
+        kernel="6.1 minimal", phases=(Phase(name="kernel", start_ms=1.5, duration_ms=2.25),), console_tail="x\ny",
     )  # fmt: skip
     await store.update(changed)
     assert await store.all() == [changed]

@@ -47,6 +47,8 @@ class BootFiles:
 
     kernel: Path
     """An ELF vmlinux with the PVH entry point."""
+    kernel_version: str
+    """With its profile, as the base names it."""
     initramfs: Path
     command_line: str
     """What every guest's kernel is told."""
