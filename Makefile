@@ -26,7 +26,7 @@ lint: setup ## check style, types, protos, shell scripts, and that nothing gener
 bench: setup ## measure against Docker on the same machine
 	@.venv/bin/python -m bench
 
-kernel: setup ## build a guest kernel that boots sooner, about 5 minutes; PROFILE=full for Docker inside of machines
+kernel: setup ## build a guest kernel that boots sooner, about 5 minutes; PROFILE=full adds netfilter, bridges and more
 	@PROFILE='$(PROFILE)' tools/kernel.sh
 
 protos: setup ## generate protos/gen anew

@@ -15,8 +15,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from uhm_common.leftovers import end_processes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
 
 PR_SET_CHILD_SUBREAPER = 36
 GRACE_SECONDS = 10.0
@@ -26,14 +31,23 @@ PARENT_FIELD = 1  # of /proc/PID/stat, counted after the name, which may hold bl
 def main(command: list[str]) -> int:
     """Answers the exit code of the command; 128 + n where signal n ended it."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    early: list[int] = []
+    handle(lambda number, _frame: early.append(number))
     child = subprocess.Popen(command)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _frame: child.send_signal(number))
+    handle(lambda number, _frame: child.send_signal(number))
+    for number in early:
+        child.send_signal(number)
     code = child.wait()
     while left := children():
         end_processes(left, grace=GRACE_SECONDS)
         reap()
     return code if code >= 0 else 128 - code
+
+
+def handle(handler: Callable[[int, FrameType | None], None]) -> None:
+    """Has the signals that ask a program to end go to a handler."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, handler)
 
 
 def children() -> list[int]:

@@ -14,7 +14,8 @@ WORD = f"leftover-test-{os.getpid()}"
 
 def start(script: str) -> subprocess.Popen[bytes]:
     """Runs a script that says when it is ready; its command line holds the word."""
-    process = subprocess.Popen(["sh", "-c", f": {WORD}; {script}"], stdout=subprocess.PIPE)
+    argv = ["sh", "-c", f": {WORD}; {script}"]
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
     with process.stdout as output:
         output.readline()
@@ -27,7 +28,8 @@ def program() -> str:
 
 
 def test_processes_are_found_by_word_and_program():
-    with start("echo ready; sleep 60; :") as process:
+    # `read` is the shell's own: a program would be a shell with the same words for a moment, before it is executed.
+    with start("echo ready; read -r line; :") as process:
         assert processes_of(WORD, programs=(program(),)) == [process.pid]
         assert processes_of(WORD, programs=("dockerd",)) == []
         assert processes_of("leftover-test-of-another", programs=(program(),)) == []
