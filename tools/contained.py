@@ -34,14 +34,22 @@ def main(command: list[str]) -> int:
     early: list[int] = []
     handle(lambda number, _frame: early.append(number))
     child = subprocess.Popen(command)
-    handle(lambda number, _frame: child.send_signal(number))
+    handle(lambda number, _frame: os.kill(child.pid, number))
     for number in early:
-        child.send_signal(number)
-    code = child.wait()
+        os.kill(child.pid, number)
+    code = child.returncode = wait_for(child.pid)
     while left := children():
         end_processes(left, grace=GRACE_SECONDS)
         reap()
     return code if code >= 0 else 128 - code
+
+
+def wait_for(pid: int) -> int:
+    """Waits for a child and answers its exit code, negative for a signal; meanwhile orphans that end are reaped."""
+    while True:
+        ended, status = os.wait()
+        if ended == pid:
+            return os.waitstatus_to_exitcode(status)
 
 
 def handle(handler: Callable[[int, FrameType | None], None]) -> None:
