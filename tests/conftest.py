@@ -6,6 +6,7 @@ import socket
 import time
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.leaks import traces
@@ -13,6 +14,9 @@ from tests.servers import NatsServer, Postgres
 from tools.local_registry import ensure_images, registry
 
 SETTLE_SECONDS = 10.0
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # machines are noisy
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", autouse=True)
