@@ -17,6 +17,18 @@ from pathlib import Path
 READY_SECONDS = 30
 
 
+def free_ports(count: int) -> list[int]:
+    """Loopback ports that nobody listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
 def wait_until(ready, process: subprocess.Popen, log: Path) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while not ready():

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.harness import System, free_ports
+from tests.e2e.harness import System
+from tests.servers import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -90,18 +89,6 @@ class System:
         """The process id of one of the system's programs, by what supervisord says."""
         listing = json.loads(self.uhm("doctor", "--state-dir", str(self.state_dir), "--json", check=False).stdout)
         return next(part["pid"] for part in listing["system"]["programs"] if part["name"] == name)
-
-
-def free_ports(count: int) -> list[int]:
-    """Loopback ports that nobody listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def fetch(url: str, *, timeout: float = 60) -> str:

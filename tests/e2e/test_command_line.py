@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import fetch, free_ports
+from tests.e2e.harness import fetch
+from tests.servers import free_ports
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

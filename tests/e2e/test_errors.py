@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import grpc
 import pytest
 
-from tests.e2e.harness import free_ports
+from tests.servers import free_ports
 from uhm_auth.keys import load_keys
 from uhm_auth.settings import AuthSettings
 from uhm_auth.tokens import TokenKind, Tokens

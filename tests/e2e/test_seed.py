@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from tests.e2e.harness import fetch, free_ports
+from tests.e2e.harness import fetch
+from tests.servers import free_ports
 
 CREDENTIALS = json.dumps({"username": "seed", "password": "test"})
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from uhmalguhm.auth.v1 import auth_pb2, auth_pb2_grpc
 from uhmalguhm.builder.v1 import image_pb2, image_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
 ROOT = Path(__file__).resolve().parents[2]
 MKFS = ROOT / "build" / "tools" / "mkfs.erofs"
@@ -197,24 +197,6 @@ async def answering(port: int) -> None:
                         return
                 except grpc.aio.AioRpcError:
                     await asyncio.sleep(0.05)
-
-
-@contextmanager
-def nats_server(directory: Path) -> Iterator[str]:
-    """A NATS server with JetStream in a directory; answers its address."""
-    port = free_port()
-    argv = [str(Path(sys.executable).parent / "nats-server"), "--jetstream", "--addr", "127.0.0.1"]
-    process = subprocess.Popen(
-        [*argv, "--port", str(port), "--store_dir", str(directory)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        yield f"nats://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(READY_SECONDS)
 
 
 @asynccontextmanager

@@ -16,21 +16,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.servers import free_ports
+
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 UHM = Path(sys.executable).parent / "uhm"
 PARTS = ("nats", "auth", "builder", "worker", "machines", "gateway")
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def processes_of(state_dir: Path) -> list[str]:
