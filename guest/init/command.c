@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -17,7 +18,7 @@ void command_set_defaults(struct run *run, const struct user *user)
 {
     static char home[USER_HOME_MAX + 8], hostname[300];
     snprintf(home, sizeof home, "HOME=%s", user->home);
-    snprintf(hostname, sizeof hostname, "HOSTNAME=%s", run->hostname);
+    snprintf(hostname, sizeof hostname, "HOSTNAME=%s", run->identity.hostname);
     if (!run_getenv(run, "PATH"))
         run->env[run->env_count++] = "PATH=" DEFAULT_PATH;
     if (!run_getenv(run, "HOSTNAME"))
@@ -67,11 +68,11 @@ static int find(const struct run *run, const char *name, char path[PATH_MAX])
     return 0;
 }
 
-const char *command_execute(struct run *run)
+const char *command_execute(char *const args[], const struct run *run)
 {
     char path[PATH_MAX];
     struct stat status;
-    const char *name = run->args[0];
+    const char *name = args[0];
     if (!strchr(name, '/') && !find(run, name, path)) {
         errno = ENOENT;
         return "executable file not found in $PATH";
@@ -82,6 +83,16 @@ const char *command_execute(struct run *run)
         errno = EISDIR;
         return "is a directory";
     }
-    execve(path, run->args, run->env);
+    execve(path, args, run->env);
     return strerror(errno);
+}
+
+int command_failure_code(int error)
+{
+    return error == ENOENT || error == ENOTDIR ? EXIT_NOT_FOUND : EXIT_CANNOT_EXECUTE;
+}
+
+int command_exit_code(int status)
+{
+    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }

@@ -14,7 +14,17 @@ int command_enter_directory(const char *path);
 /* Becomes the user, with docker's limit of open files. Returns 0, or -1 with errno. */
 int command_become(const struct user *user);
 
-/* Executes the command, looked up in PATH as execvp does. Returns only on failure: the reason, and errno. */
-const char *command_execute(struct run *run);
+/* Executes a command, looked up in the PATH of the environment as execvp does. Returns only on failure: the reason, and
+ * errno. */
+const char *command_execute(char *const args[], const struct run *run);
+
+/* Exit codes for a command that could not be started, as shells and docker have them. */
+enum { EXIT_CANNOT_START = 125, EXIT_CANNOT_EXECUTE = 126, EXIT_NOT_FOUND = 127 };
+
+/* The one of them for an errno of command_execute. */
+int command_failure_code(int error);
+
+/* The exit code that a status of waitpid stands for: 128 + the signal's number where one killed the process. */
+int command_exit_code(int status);
 
 #endif

@@ -1,18 +1,13 @@
 #include "container.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "io.h"
-#include "net.h"
+#include "generated.h"
 #include "root.h"
-
-#define GENERATED_PATH "/generated" /* in the initramfs */
 
 static const struct {
     const char *type;
@@ -43,36 +38,6 @@ static const struct {
     {"/dev/fd", "/proc/self/fd"},       {"/dev/stdin", "/proc/self/fd/0"}, {"/dev/stdout", "/proc/self/fd/1"},
     {"/dev/stderr", "/proc/self/fd/2"}, {"/dev/ptmx", "pts/ptmx"},         {"/dev/core", "/proc/kcore"},
 };
-
-/* The files that are made for each machine and bound over those of the image. */
-static const struct generated {
-    const char *source, *target;
-} generated[] = {
-    {GENERATED_PATH "/hosts", "/etc/hosts"},
-    {GENERATED_PATH "/hostname", "/etc/hostname"},
-    {GENERATED_PATH "/resolv.conf", "/etc/resolv.conf"},
-};
-
-enum { GENERATED_COUNT = sizeof generated / sizeof generated[0] };
-
-/* Writes the generated files into the initramfs and opens them; they are bound once /proc is there to name them by. */
-static const char *generate(const struct run *run, int sources[GENERATED_COUNT])
-{
-    char text[1024];
-    mkdir(GENERATED_PATH, 0755);
-    snprintf(text, sizeof text,
-             "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n"
-             "ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n" NET_ADDRESS "\t%s\n",
-             run->hostname);
-    int failed = write_text(generated[0].source, text) < 0;
-    snprintf(text, sizeof text, "%s\n", run->hostname);
-    failed |= write_text(generated[1].source, text) < 0;
-    snprintf(text, sizeof text, "nameserver %s\n", run->nameserver);
-    failed |= write_text(generated[2].source, text) < 0;
-    for (int i = 0; i < GENERATED_COUNT; i++)
-        failed |= (sources[i] = open(generated[i].source, O_PATH | O_CLOEXEC)) < 0;
-    return failed ? "writing the generated files of /etc" : NULL;
-}
 
 /* Moves the merged root onto the root. The initramfs cannot be left by pivot_root, which is why switch_root does the same. */
 static const char *change_root(void)
@@ -106,31 +71,9 @@ static const char *make_devices(void)
     return NULL;
 }
 
-static int bind_file(int source, const char *target)
-{
-    char path[32];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", source);
-    return mount(path, target, NULL, MS_BIND, NULL);
-}
-
-static const char *bind_generated(const int sources[GENERATED_COUNT])
-{
-    mkdir("/etc", 0755);
-    for (int i = 0; i < GENERATED_COUNT; i++) {
-        if (bind_file(sources[i], generated[i].target) == 0)
-            continue;
-        /* The image has removed the file, or has a link to nowhere in its place. */
-        unlink(generated[i].target);
-        if (write_text(generated[i].target, "") < 0 || bind_file(sources[i], generated[i].target) < 0)
-            return generated[i].target;
-    }
-    return NULL;
-}
-
 const char *container_enter(const struct run *run)
 {
-    int sources[GENERATED_COUNT];
-    const char *failed = generate(run, sources);
+    const char *failed = generated_write(&run->identity);
     umask(0);
     if (!failed)
         failed = change_root();
@@ -139,5 +82,5 @@ const char *container_enter(const struct run *run)
     if (!failed)
         failed = make_devices();
     umask(022);
-    return failed ? failed : bind_generated(sources);
+    return failed ? failed : generated_bind();
 }

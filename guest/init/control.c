@@ -1,9 +1,9 @@
 #include "control.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "digits.h"
 #include "event.h"
 
 enum { MESSAGE_MAX_BYTES = 1024 * 1024, HEADER_MAX_BYTES = 64 };
@@ -33,6 +33,19 @@ void control_read(int port)
     }
 }
 
+/* Takes `<verb> <length>` apart. Returns whether it is that. */
+static int parse_header(const char *header, struct message *message)
+{
+    size_t verb = strcspn(header, " ");
+    const char *digits = header + verb + 1, *end;
+    if (verb == 0 || verb >= sizeof message->verb || header[verb] != ' ' || *digits < '0' || *digits > '9')
+        return 0;
+    memcpy(message->verb, header, verb);
+    message->verb[verb] = '\0';
+    message->length = (size_t)digits_decimal(digits, &end);
+    return *end == '\0';
+}
+
 int control_next(struct message *message)
 {
     drop_taken();
@@ -44,7 +57,7 @@ int control_next(struct message *message)
     }
     size_t header = (size_t)(newline - buffer) + 1;
     *newline = '\0';
-    if (sscanf(buffer, "%15s %zu", message->verb, &message->length) != 2 || message->length > MESSAGE_MAX_BYTES)
+    if (!parse_header(buffer, message) || message->length > MESSAGE_MAX_BYTES)
         die("control message: bad header \"%.40s\"", buffer);
     *newline = '\n';
     if (filled < header + message->length)

@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "digits.h"
 #include "io.h"
 #include "power.h"
 
@@ -38,20 +39,28 @@ static void send_line(const char *line, size_t length)
         log_line("%.*s", (int)length - 1, line);
 }
 
+/* Appends as much of a text as fits; an argument may quote what a user wrote, and is kept to one line. */
+static char *append(char *to, const char *end, const char *text)
+{
+    for (; *text && to < end; text++)
+        *to++ = *text == '\n' ? ' ' : *text;
+    return to;
+}
+
 static void send_event(const char *name, const char *argument)
 {
     char line[LINE_MAX_BYTES];
+    const char *end = line + sizeof line - 1;
     struct timespec now;
     clock_gettime(CLOCK_BOOTTIME, &now);
-    int length = snprintf(line, sizeof line - 1, "%lld.%06ld %s%s%s", (long long)now.tv_sec, now.tv_nsec / 1000, name,
-                          *argument ? " " : "", argument);
-    if (length >= (int)sizeof line - 1)
-        length = sizeof line - 2;
-    for (int i = 0; i < length; i++) /* an argument may quote what a user wrote: keep it one line */
-        if (line[i] == '\n')
-            line[i] = ' ';
-    line[length] = '\n';
-    send_line(line, (size_t)length + 1);
+    char *next = digits_write(line, now.tv_sec, 1);
+    *next++ = '.';
+    next = digits_write(next, now.tv_nsec / 1000, 6);
+    next = append(append(next, end, " "), end, name);
+    if (*argument)
+        next = append(append(next, end, " "), end, argument);
+    *next++ = '\n';
+    send_line(line, (size_t)(next - line));
 }
 
 void event(const char *name, const char *format, ...)
@@ -67,6 +76,13 @@ void event(const char *name, const char *format, ...)
 void event_plain(const char *name)
 {
     send_event(name, "");
+}
+
+void event_code(const char *name, int code)
+{
+    char argument[24];
+    *digits_write(argument, code, 1) = '\0';
+    send_event(name, argument);
 }
 
 void events_attach(int events_fd, int control_fd)

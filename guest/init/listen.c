@@ -2,8 +2,8 @@
 
 #include <stdint.h>
 #include <stdio.h>
-#include <time.h>
 
+#include "clock.h"
 #include "event.h"
 
 enum { TCP_LISTEN = 0x0A };
@@ -12,13 +12,6 @@ static int watched[RUN_PORTS_MAX];
 static int watched_count;
 static int64_t since_ms; /* on the monotonic clock, like the next */
 static int64_t next_look_ms;
-
-static int64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * (int64_t)1000 + now.tv_nsec / 1000000;
-}
 
 /* Start-up is watched closely, a service that takes long less so: one look costs about 0.1 ms under emulation. */
 static int interval_ms(int64_t now)
@@ -30,7 +23,7 @@ static int interval_ms(int64_t now)
 
 void listen_watch(const struct run *run)
 {
-    since_ms = next_look_ms = now_ms();
+    since_ms = next_look_ms = clock_ms();
     for (watched_count = 0; watched_count < run->port_count; watched_count++)
         watched[watched_count] = run->ports[watched_count];
 }
@@ -67,7 +60,7 @@ static void look_at(const char *path)
 
 int listen_look(void)
 {
-    int64_t now = now_ms();
+    int64_t now = clock_ms();
     if (watched_count == 0)
         return -1;
     if (now < next_look_ms) /* output may wake the loop much more often */

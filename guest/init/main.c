@@ -10,7 +10,9 @@
  *
  * With `uhm.template` on the kernel command line the machine waits before it mounts: it is a snapshot that is taken
  * once and then restored over other disks, so what it knows of its disk when `run` arrives is out of date.
- * Init makes one process, the workload; under emulation each fork and exec costs more than all of init's own work. */
+ * A machine whose workload runs can be saved as well, and restored as several; see snapshot.c.
+ * Init makes one process, the workload, and others only on demand (beside.c); under emulation each fork and exec costs
+ * more than all of init's own work. */
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mount.h>
@@ -98,7 +100,7 @@ static int run_workload(struct run *run, int control)
     }
     event("started", "%d", workload.pid);
     listen_watch(run);
-    return supervise(&workload, control);
+    return supervise(&workload, run, control);
 }
 
 int main(void)
@@ -115,7 +117,7 @@ int main(void)
     if (!template)
         mount_root();
     wait_for_run(&run, ports.control);
-    machine_set_up(&run);
+    machine_set_up(&run.identity);
     if (template) {
         root_rescan();
         mount_root();

@@ -67,6 +67,12 @@ enum relayed output_relay(int pipe, int stream)
     return RELAYED_FRAME;
 }
 
+void output_drain(int pipe, int stream)
+{
+    while (output_relay(pipe, stream) == RELAYED_FRAME)
+        ;
+}
+
 void output_text(int stream, const char *text)
 {
     size_t length = strlen(text);

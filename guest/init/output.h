@@ -12,6 +12,9 @@ enum relayed { RELAYED_FRAME, RELAYED_NOTHING, RELAYED_END };
 /* Relays what is in a pipe now, at most one frame. The pipe does not block. */
 enum relayed output_relay(int pipe, int stream);
 
+/* Relays all that is in a pipe now. Only for a pipe that nobody writes to meanwhile. */
+void output_drain(int pipe, int stream);
+
 /* Writes text of init's own as if the workload had said it. */
 void output_text(int stream, const char *text);
 

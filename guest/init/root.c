@@ -1,9 +1,11 @@
 #include "root.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "disk.h"
 #include "event.h"
@@ -61,6 +63,17 @@ void root_mount(void)
 void root_rescan(void)
 {
     disk_rescan();
+}
+
+int root_sync(void)
+{
+    int state = open(STATE_PATH, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int result = state < 0 ? -1 : syncfs(state);
+    int saved = errno;
+    if (state >= 0)
+        close(state);
+    errno = saved;
+    return result;
 }
 
 void root_unmount(void)

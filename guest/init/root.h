@@ -11,6 +11,9 @@ void root_mount(void);
 /* Has the kernel read the partition table again, as after the disk was swapped under a restored machine. */
 void root_rescan(void);
 
+/* Writes what is still in memory to the disk. Returns 0, or -1 with errno. */
+int root_sync(void);
+
 /* Takes the mounts apart, which writes the state back to the disk. Harmless when nothing is mounted. */
 void root_unmount(void);
 

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pairs.h"
+
 static const char *take_port(struct run *run, const char *value)
 {
     int port = atoi(value);
@@ -26,20 +28,12 @@ static const char *take_pair(struct run *run, const char *key, char *value)
         run->env[run->env_count++] = value;
     } else if (strcmp(key, "port") == 0) {
         return take_port(run, value);
-    } else if (strcmp(key, "time") == 0) {
-        run->time_ns = strtoll(value, NULL, 10);
-    } else if (*value == '\0') {
-        return NULL; /* an empty setting is one left at its default */
-    } else if (strcmp(key, "cwd") == 0) {
+    } else if (strcmp(key, "cwd") == 0 && *value) {
         run->cwd = value;
-    } else if (strcmp(key, "user") == 0) {
+    } else if (strcmp(key, "user") == 0 && *value) {
         run->user = value;
-    } else if (strcmp(key, "hostname") == 0) {
-        run->hostname = value;
-    } else if (strcmp(key, "nameserver") == 0) {
-        run->nameserver = value;
-    } else if (strcmp(key, "entropy") == 0) {
-        run->entropy = value;
+    } else {
+        identity_take(&run->identity, key, value);
     }
     return NULL;
 }
@@ -49,20 +43,18 @@ const char *run_parse(struct run *run, char *payload, size_t length)
     memset(run, 0, sizeof *run);
     run->cwd = "/";
     run->user = "0";
-    run->hostname = "uhm";
-    run->nameserver = "10.0.2.3";
-    char *end = payload + length;
-    for (char *key = payload; key < end;) {
-        char *key_end = memchr(key, '\0', (size_t)(end - key));
-        char *value = key_end ? key_end + 1 : end;
-        char *value_end = value < end ? memchr(value, '\0', (size_t)(end - value)) : NULL;
-        if (!value_end)
-            return "a key or its value is not terminated";
+    identity_set_defaults(&run->identity);
+    struct pairs pairs = pairs_of(payload, length);
+    const char *key;
+    char *value;
+    int more;
+    while ((more = pairs_next(&pairs, &key, &value)) > 0) {
         const char *wrong = take_pair(run, key, value);
         if (wrong)
             return wrong;
-        key = value_end + 1;
     }
+    if (more < 0)
+        return "a key or its value is not terminated";
     return run->arg_count ? NULL : "no arg: there is nothing to execute";
 }
 

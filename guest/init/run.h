@@ -3,7 +3,8 @@
 #define UHM_RUN_H
 
 #include <stddef.h>
-#include <stdint.h>
+
+#include "machine.h"
 
 enum { RUN_LIST_MAX = 4096, RUN_PORTS_MAX = 64 };
 
@@ -14,10 +15,7 @@ struct run {
     int env_count;
     const char *cwd;
     const char *user; /* "user[:group]" */
-    const char *hostname;
-    const char *nameserver;
-    const char *entropy; /* hexadecimal; NULL: none was sent */
-    int64_t time_ns;     /* 0: none was sent */
+    struct identity identity;
     int ports[RUN_PORTS_MAX];
     int port_count;
 };

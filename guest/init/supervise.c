@@ -8,10 +8,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "beside.h"
+#include "clock.h"
+#include "command.h"
 #include "control.h"
 #include "event.h"
+#include "freezer.h"
 #include "listen.h"
 #include "output.h"
+#include "snapshot.h"
 
 enum { EVENTS_AT_ONCE = 8 };
 
@@ -45,21 +50,47 @@ static int reap(pid_t workload)
         ;
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
         if (pid == workload)
-            code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+            code = command_exit_code(status);
+        else
+            beside_ended(pid, status);
     return code;
 }
 
-static void obey(int control, pid_t workload)
+static void send_signal(pid_t workload, int number)
+{
+    if (kill(workload, number) < 0)
+        log_line("signal %d: %m", number);
+}
+
+static void obey(const struct workload *workload, struct run *run, const struct message *message)
+{
+    if (strcmp(message->verb, "restore") == 0)
+        snapshot_restore(workload, run, message);
+    else if (strcmp(message->verb, "check") == 0 && !snapshot_is_frozen())
+        beside_check(workload, run, message);
+    else if (strcmp(message->verb, "freeze") == 0)
+        snapshot_freeze(workload);
+    else if (strcmp(message->verb, "signal") == 0)
+        send_signal(workload->pid, atoi(message->payload));
+    else if (strcmp(message->verb, "stop") == 0)
+        send_signal(workload->pid, SIGKILL);
+    else
+        log_line("ignored a control message: %s", message->verb);
+}
+
+static void obey_all(int control, const struct workload *workload, struct run *run)
 {
     struct message message;
     control_read(control);
-    while (control_next(&message)) {
-        int number = strcmp(message.verb, "stop") == 0 ? SIGKILL : atoi(message.payload);
-        if (strcmp(message.verb, "stop") != 0 && strcmp(message.verb, "signal") != 0)
-            log_line("ignored a control message: %s", message.verb);
-        else if (kill(workload, number) < 0)
-            log_line("signal %d: %m", number);
-    }
+    while (control_next(&message))
+        obey(workload, run, &message);
+}
+
+/* Does what it is time for. Returns after how many milliseconds to do so again, -1 for never. */
+static int look(void)
+{
+    int sooner = clock_sooner(beside_look(), freezer_look());
+    return snapshot_is_frozen() ? sooner : clock_sooner(sooner, listen_look());
 }
 
 static void relay(const struct workload *workload, int fd)
@@ -68,16 +99,7 @@ static void relay(const struct workload *workload, int fd)
         epoll_ctl(poller, EPOLL_CTL_DEL, fd, NULL);
 }
 
-/* The workload's PID namespace ends with it, so nobody holds the pipes' other ends any more. */
-static void drain(const struct workload *workload)
-{
-    while (output_relay(workload->out, STDOUT_STREAM) == RELAYED_FRAME)
-        ;
-    while (output_relay(workload->err, STDERR_STREAM) == RELAYED_FRAME)
-        ;
-}
-
-int supervise(const struct workload *workload, int control)
+int supervise(const struct workload *workload, struct run *run, int control)
 {
     poller = epoll_create1(EPOLL_CLOEXEC);
     poll_add(children, EPOLLIN);
@@ -87,18 +109,20 @@ int supervise(const struct workload *workload, int control)
     poll_add(control, EPOLLIN | EPOLLET);
     for (int code = -1;;) {
         struct epoll_event ready[EVENTS_AT_ONCE];
-        int count = epoll_wait(poller, ready, EVENTS_AT_ONCE, listen_look());
+        int count = epoll_wait(poller, ready, EVENTS_AT_ONCE, look());
         for (int i = 0; i < count; i++) {
             int fd = ready[i].data.fd;
             if (fd == children)
                 code = reap(workload->pid);
             else if (fd == control)
-                obey(control, workload->pid);
+                obey_all(control, workload, run);
             else
                 relay(workload, fd);
         }
         if (code >= 0) {
-            drain(workload);
+            /* The workload's PID namespace ends with it, so nobody holds the pipes' other ends any more. */
+            output_drain(workload->out, STDOUT_STREAM);
+            output_drain(workload->err, STDERR_STREAM);
             return code;
         }
     }

@@ -2,13 +2,14 @@
 #ifndef UHM_SUPERVISE_H
 #define UHM_SUPERVISE_H
 
+#include "run.h"
 #include "workload.h"
 
 /* Blocks the signals that the loop wants to read. Call before the workload is started, so that none is lost. */
 void supervise_prepare(void);
 
-/* Relays output, watches ports, obeys the host and reaps processes until the workload ends. Returns its exit code:
- * 128 + the signal's number where one killed it. */
-int supervise(const struct workload *workload, int control);
+/* Relays output, watches ports, obeys the host and reaps processes until the workload ends. A `restore` changes what `run`
+ * says of the machine. Returns the workload's exit code: 128 + the signal's number where one killed it. */
+int supervise(const struct workload *workload, struct run *run, int control);
 
 #endif

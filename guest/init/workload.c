@@ -70,9 +70,8 @@ __attribute__((noreturn)) static void child(struct run *run, const struct pipes 
         fail(EXIT_CANNOT_START, "working directory %s: %m", run->cwd);
     if (command_become(&user) < 0)
         fail(EXIT_CANNOT_START, "changing to user %u:%u: %m", user.uid, user.gid);
-    const char *reason = command_execute(run);
-    fail(errno == ENOENT || errno == ENOTDIR ? EXIT_NOT_FOUND : EXIT_CANNOT_EXECUTE, "exec: \"%s\": %s", run->args[0],
-         reason);
+    const char *reason = command_execute(run->args, run);
+    fail(command_failure_code(errno), "exec: \"%s\": %s", run->args[0], reason);
 }
 
 static void open_pipes(struct pipes *pipes)

@@ -12,10 +12,7 @@ struct workload {
     int err;
 };
 
-/* Exit codes for a command that could not be started, as shells and docker have them. */
-enum { EXIT_CANNOT_START = 125, EXIT_CANNOT_EXECUTE = 126, EXIT_NOT_FOUND = 127 };
-
-/* Starts the workload. Returns 0 once it was executed; else one of the codes above, with the reason in `wrong`. */
+/* Starts the workload. Returns 0 once it was executed; else one of the codes of command.h, with the reason in `wrong`. */
 int workload_start(struct workload *workload, struct run *run, char *wrong, size_t wrong_size);
 
 #endif
