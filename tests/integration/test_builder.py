@@ -25,7 +25,9 @@ from uhm_builder.sources.archive import SavedImage
 from uhm_builder.sources.engine import Engine
 from uhm_common.database import Database
 from uhm_common.dockerd import PrivateDockerd
+from uhm_common.events import IMAGES_DELETED, IMAGES_READY, IMAGES_STREAM, EventBus
 from uhm_common.settings import CommonSettings, database_url
+from uhm_common.subscription import Subscription
 from uhmalguhm.builder.v1 import image_pb2
 
 pytestmark = [
@@ -131,6 +133,39 @@ async def test_an_image_from_the_registry(system, mirror):
     assert await system.delete("nginx") > last.size_bytes // 2
     assert list((system.artifacts / "layers").iterdir()) == []
     assert list((system.artifacts / "disks").iterdir()) == []
+
+
+async def test_others_hear_of_an_image_from_ready_to_deleted(system, nats_url):
+    heard = asyncio.Queue()
+
+    async def handle(subject, payload):
+        heard.put_nowait((subject, payload))
+
+    bus = EventBus(nats_url, name="test")
+    subscription = Subscription(
+        events=bus, stream=IMAGES_STREAM, subjects=[IMAGES_READY, IMAGES_DELETED], durable="test"
+    )
+    await system.start_worker()
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(90):
+        listening = [tasks.create_task(bus.run()), tasks.create_task(subscription.run(handle))]
+
+        image = await system.ended(await system.create("nginx"))
+        subject, payload = await heard.get()
+        assert subject == IMAGES_READY
+        assert payload.pop("config")["exposed_ports"] == ["80/tcp"] == list(image.config.exposed_ports)
+        of_image = {"owner": "alice", "reference": "nginx:latest", "disk_digest": image.disk_digest}
+        assert payload == {"id": image.id, **of_image}
+
+        again = await system.ended(await system.create("nginx"))
+        assert await heard.get() == (IMAGES_DELETED, {"id": image.id, **of_image})
+        subject, payload = await heard.get()
+        assert (subject, payload["id"]) == (IMAGES_READY, again.id)
+
+        await system.delete("nginx")
+        assert await heard.get() == (IMAGES_DELETED, {"id": again.id, **of_image})
+        for task in listening:
+            task.cancel()
+    assert heard.empty()
 
 
 async def test_wrong_references_and_missing_images(system):
@@ -364,6 +399,7 @@ async def test_an_image_that_the_engine_holds(engine_system, engine):
     assert image.reference == "docker-daemon:nginx:latest"
     assert image.digest == docker(engine, "inspect", "--format={{.Id}}", "nginx").strip()
     assert image.disk_digest == pulled.disk_digest
+    assert not image.config.HasField("healthcheck")
     assert all(layer.reused for layer in pulled.layers)
     assert list(image.config.cmd) == list(pulled.config.cmd)
     assert missing.status == "failed"
@@ -395,7 +431,8 @@ async def test_an_engine_that_is_not_there_is_named(system):
 async def test_a_dockerfile(engine_system, engine, tmp_path):
     system = engine_system
     files = {
-        "Dockerfile": b'FROM debian:bookworm\nARG WORD\nRUN echo $WORD > /word\nCOPY a /a\nCMD ["cat", "/a"]\n',
+        "Dockerfile": b"FROM debian:bookworm\nARG WORD\nRUN echo $WORD > /word\nCOPY a /a\n"
+        b'HEALTHCHECK --interval=5s CMD test -e /a\nCMD ["cat", "/a"]\n',
         "a": b"one",
     }
 
@@ -409,8 +446,11 @@ async def test_a_dockerfile(engine_system, engine, tmp_path):
 
     assert image.status == "ready", image.reason
     assert [stage.name for stage in image.stages if stage.name != "base"] == ["resolve", "build", "convert", "compose"]
-    assert any(event.output.startswith("Step 3/5") for event in events)
+    assert any(event.output.startswith("Step 3/6") for event in events)
     assert list(image.config.cmd) == ["cat", "/a"]
+    healthcheck = image.config.healthcheck
+    assert list(healthcheck.command) == ["/bin/sh", "-c", "test -e /a"]
+    assert (healthcheck.interval.seconds, healthcheck.timeout.seconds, healthcheck.retries) == (5, 30, 3)
     assert list((tmp_path / "state" / "contexts").iterdir()) == []
     assert "uhm-build" not in docker(engine, "images")
 

@@ -60,15 +60,16 @@ async def open_parts(settings: BuilderSettings, *, name: str) -> AsyncIterator[P
         artifacts = ArtifactStore(settings.artifacts_dir)
         store = ImageStore(database)
         events = EventBus(settings.nats_url, name=name)
+        outbox = Outbox(OUTBOX, database=database, events=events)
         contexts = Contexts(settings.contexts_dir, database=database, max_bytes=settings.max_context_bytes)
         yield Parts(
             artifacts=artifacts,
             database=database,
             store=store,
             events=events,
-            outbox=Outbox(OUTBOX, database=database, events=events),
+            outbox=outbox,
             contexts=contexts,
-            retention=Retention(artifacts=artifacts, store=store, contexts=contexts),
+            retention=Retention(artifacts=artifacts, database=database, store=store, outbox=outbox, contexts=contexts),
         )
     finally:
         await database.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import singledispatch
 from typing import TYPE_CHECKING
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from uhm_builder.images import BuildContext, Image
@@ -12,7 +13,7 @@ from uhm_builder.watch import LayerProgress, OutputLine
 from uhmalguhm.builder.v1 import image_pb2
 
 if TYPE_CHECKING:
-    from uhm_builder.images import ImageConfig
+    from uhm_builder.images import Healthcheck, ImageConfig
 
 __all__ = ["context_of", "image_message", "watch_message"]
 
@@ -91,7 +92,24 @@ def _config_message(config: ImageConfig) -> image_pb2.ImageConfig:
         labels=config.labels,
         volumes=config.volumes,
         architecture=config.architecture,
+        healthcheck=None if config.healthcheck is None else _healthcheck_message(config.healthcheck),
     )
+
+
+def _healthcheck_message(healthcheck: Healthcheck) -> image_pb2.Healthcheck:
+    return image_pb2.Healthcheck(
+        command=healthcheck.command,
+        interval=_duration(healthcheck.interval_ns),
+        timeout=_duration(healthcheck.timeout_ns),
+        start_period=_duration(healthcheck.start_period_ns),
+        retries=healthcheck.retries,
+    )
+
+
+def _duration(nanoseconds: int) -> Duration:
+    duration = Duration()
+    duration.FromNanoseconds(nanoseconds)
+    return duration
 
 
 def _timestamp(nanoseconds: int) -> Timestamp:

@@ -1,8 +1,8 @@
 """What is kept: images until they are deleted, layers and disks while an image is made of them.
 
-Deleting goes from the row to the disk to the layers. A crash on the way leaves things that no row names, and the next
-sweep finds them; it never leaves a row whose disk is gone. A build writes the layers and the disk that it will need
-into its row before it makes them, and holds `in_use()` until it is ready.
+Deleting goes from the row, with the event that tells of it, to the disk to the layers. A crash on the way leaves
+things that no row names, and the next sweep finds them; it never leaves a row whose disk is gone. A build writes the
+layers and the disk that it will need into its row before it makes them, and holds `in_use()` until it is ready.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from uhm_builder.announcements import announce_deleted
 from uhm_builder.disk import load_disk
 from uhm_builder.errors import ImageInUse, StillBuilding
 from uhm_builder.images import Status
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from uhm_builder.images import Image
     from uhm_builder.store import ImageStore
     from uhm_common.artifacts import ArtifactStore
+    from uhm_common.database import Database
+    from uhm_common.outbox import Outbox
 
 __all__ = ["Retention"]
 
@@ -36,9 +39,13 @@ ALIASES_KEPT_NS = 30 * DAY_NS
 class Retention:
     """Deletes images, and sweeps what nobody needs."""
 
-    def __init__(self, *, artifacts: ArtifactStore, store: ImageStore, contexts: Contexts) -> None:
+    def __init__(
+        self, *, artifacts: ArtifactStore, database: Database, store: ImageStore, outbox: Outbox, contexts: Contexts
+    ) -> None:
         self._artifacts = artifacts
+        self._database = database
         self._store = store
+        self._outbox = outbox
         self._contexts = contexts
 
     async def delete(self, image: Image) -> int:
@@ -55,10 +62,17 @@ class Retention:
                     f"The image is used by {len(holders)} machine(s): {', '.join(holder[:12] for holder in holders)}.",
                     hint="Delete them first with `uhm rm -f`.",
                 )
-            await self._store.delete(image.id)
+            await self._delete_row(image.id)
             if last:
                 freed += await in_thread(lambda: self._delete_disk(image.disk_digest))
         return freed + await self.sweep(patience=SWEEP_PATIENCE_SECONDS)
+
+    async def _delete_row(self, image_id: str) -> None:
+        async with self._database.write() as session:
+            deleted = await self._store.delete(session, image_id)
+            if deleted is not None and deleted.status is Status.READY:  # of others nobody has heard
+                await announce_deleted(self._outbox, session, deleted)
+        self._outbox.wake()
 
     async def sweep(self, *, patience: float = 0) -> int:
         """Deletes disks and layers that no image needs; answers the bytes freed.

@@ -146,11 +146,11 @@ class ImageStore:
 
     async def take_over(
         self, session: AsyncSession, *, owner: str, image_id: str, reference: str, disk: str, now: int
-    ) -> None:
-        """Gives a ready image its reference, in the session's transaction.
+    ) -> list[Image]:
+        """Gives a ready image its reference, in the session's transaction; answers the images that went for it.
 
-        Former holders with the same disk go, and their ids name this image from now on; others keep their id and are
-        named by digest, `name@sha256:…`.
+        These are former holders with the same disk, and their ids name this image from now on; others keep their id and
+        are named by digest, `name@sha256:…`.
         """
         others = (
             ImageRow.owner == owner,
@@ -158,14 +158,16 @@ class ImageStore:
             ImageRow.id != image_id,
             ImageRow.reference == reference,
         )
-        same = (await session.scalars(select(ImageRow.id).where(*others, ImageRow.disk_digest == disk))).all()
-        for former in same:
-            await session.execute(update(AliasRow).where(AliasRow.image_id == former).values(image_id=image_id))
-            await session.execute(delete(ImageRow).where(ImageRow.id == former))
-            await session.execute(insert(AliasRow).values(id=former, image_id=image_id, created_at=now))
+        same = select(ImageRow).where(*others, ImageRow.disk_digest == disk).order_by(ImageRow.number)
+        replaced = [_image(row) for row in (await session.scalars(same)).all()]
+        for former in replaced:
+            await session.execute(update(AliasRow).where(AliasRow.image_id == former.id).values(image_id=image_id))
+            await session.execute(delete(ImageRow).where(ImageRow.id == former.id))
+            await session.execute(insert(AliasRow).values(id=former.id, image_id=image_id, created_at=now))
         if "@" not in reference:
             name = reference.rpartition(":")[0]
             await session.execute(update(ImageRow).where(*others).values(reference=f"{name}@" + ImageRow.digest))
+        return replaced
 
     async def cancel(self, image_id: str, *, owner: str, now: int) -> bool:
         """Ends a build as cancelled; False where it had ended."""
@@ -174,10 +176,11 @@ class ImageStore:
         async with self._database.write() as session:
             return cast("CursorResult[Any]", await session.execute(change)).rowcount == 1
 
-    async def delete(self, image_id: str) -> None:
-        """Deletes an image that has ended."""
-        async with self._database.write() as session:
-            await session.execute(delete(ImageRow).where(ImageRow.id == image_id, ImageRow.status != Status.BUILDING))
+    async def delete(self, session: AsyncSession, image_id: str) -> Image | None:
+        """Deletes an image that has ended, in the session's transaction; answers what was deleted, if it was there."""
+        ended = (ImageRow.id == image_id, ImageRow.status != Status.BUILDING)
+        row = (await session.scalars(delete(ImageRow).where(*ended).returning(ImageRow))).one_or_none()
+        return None if row is None else _image(row)
 
     async def disk_users(self, disk_digest: str) -> list[str]:
         """Ids of images that are, or are about to be, made of a disk."""

@@ -3,9 +3,21 @@
 | stream | subjects | kind |
 |---|---|---|
 | UHM_BUILDS | `uhm.builds.requested` | work queue: each build is taken by one worker |
-| UHM_IMAGES | `uhm.images.ready` | kept for a day: whoever wants to know |
+| UHM_IMAGES | `uhm.images.ready`, `uhm.images.deleted` | kept for a day: whoever wants to know, by a `Subscription` |
 
-Beside them, without a stream, so that nothing is kept: `uhm.builds.<id>.progress` and `uhm.builds.<id>.cancel`.
+Their payloads are JSON objects:
+
+| subject | payload |
+|---|---|
+| `uhm.builds.requested` | `id` |
+| `uhm.images.ready` | `id`, `owner`, `reference`, `disk_digest`, `config`: the fields of the builder's ImageConfig |
+| `uhm.images.deleted` | `id`, `owner`, `reference`, `disk_digest` |
+
+A ready image's `config` is left out where it is too large for a message; GetImage answers it. Another image may have
+the disk of one that was deleted. So it is where an image is made again unchanged: first the former is deleted, then the
+new one is ready, and the former's id stands for the new one.
+
+Outside of any stream, so that nothing is kept: `uhm.builds.<id>.progress` and `uhm.builds.<id>.cancel`.
 The database is the truth; an event only says that it is worth a look.
 """
 
@@ -27,7 +39,17 @@ if TYPE_CHECKING:
     from nats.aio.client import Client
     from nats.js import JetStreamContext
 
-__all__ = ["BUILDS_REQUESTED", "BUILDS_STREAM", "IMAGES_READY", "EventBus", "cancel_subject", "progress_subject"]
+__all__ = [
+    "BUILDS_REQUESTED",
+    "BUILDS_STREAM",
+    "IMAGES_DELETED",
+    "IMAGES_READY",
+    "IMAGES_STREAM",
+    "EventBus",
+    "cancel_subject",
+    "encode",
+    "progress_subject",
+]
 
 log = get_logger()
 
@@ -35,6 +57,7 @@ BUILDS_STREAM = "UHM_BUILDS"
 BUILDS_REQUESTED = "uhm.builds.requested"
 IMAGES_STREAM = "UHM_IMAGES"
 IMAGES_READY = "uhm.images.ready"
+IMAGES_DELETED = "uhm.images.deleted"
 RETRY_SECONDS = 0.5
 DAY_SECONDS = 24 * 3600
 
@@ -46,7 +69,12 @@ STREAMS = (
         storage=StorageType.FILE,
         duplicate_window=120,
     ),
-    StreamConfig(name=IMAGES_STREAM, subjects=[IMAGES_READY], storage=StorageType.FILE, max_age=DAY_SECONDS),
+    StreamConfig(
+        name=IMAGES_STREAM,
+        subjects=[IMAGES_READY, IMAGES_DELETED],
+        storage=StorageType.FILE,
+        max_age=DAY_SECONDS,
+    ),
 )
 
 

@@ -7,6 +7,7 @@ and deleting; the message id makes JetStream store it once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -69,10 +70,9 @@ class Outbox:
             except Unavailable:
                 await asyncio.sleep(POLL_SECONDS)
                 continue
-            try:
-                await asyncio.wait_for(self._added.wait(), POLL_SECONDS)
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_SECONDS):  # wait_for can lose a cancellation (bpo-37658)
+                    await self._added.wait()
 
     async def _send_batch(self) -> bool:
         """Sends up to BATCH events; answers whether there may be more."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from uhm_builder.app import MIGRATIONS
 from uhm_builder.contexts import Contexts
@@ -78,8 +79,20 @@ def images(database, store, outbox, events, contexts):
 
 
 @pytest.fixture
-def retention(artifacts, store, contexts):
-    return Retention(artifacts=artifacts, store=store, contexts=contexts)
+def retention(artifacts, database, store, outbox, contexts):
+    return Retention(artifacts=artifacts, database=database, store=store, outbox=outbox, contexts=contexts)
+
+
+@pytest.fixture
+def announced(database):
+    """Answers what other services are to hear of images, in order: subject, payload, message id."""
+
+    async def announced():
+        query = select(OUTBOX).where(OUTBOX.c.subject.startswith("uhm.images.")).order_by(OUTBOX.c.number)
+        async with database.read() as session:
+            return [(row.subject, row.payload, row.message_id) for row in (await session.execute(query)).all()]
+
+    return announced
 
 
 @pytest.fixture

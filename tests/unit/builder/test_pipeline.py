@@ -6,28 +6,28 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from sqlalchemy import select
 
 from uhm_builder import pipeline as pipeline_module
 from uhm_builder.base import Base
 from uhm_builder.disk import Disk
 from uhm_builder.errors import BuildLost, NotInRegistry
-from uhm_builder.images import ImageConfig, Layer, Status
-from uhm_builder.models import OUTBOX
+from uhm_builder.images import Healthcheck, ImageConfig, Layer, Status, image_config
 from uhm_builder.pipeline import Pipeline
 from uhm_builder.sources.source import Resolved
 from uhm_builder.worker.build import Builder
 
 LAYER = Layer(diff_id="sha256:l", size=5)
+HEALTHCHECK = Healthcheck(command=("h",), interval_ns=1, timeout_ns=2, start_period_ns=3, retries=4)
+CONFIG = ImageConfig(cmd=("x",), labels={"k": "v"}, healthcheck=HEALTHCHECK)
 BASE = Base(digest="sha256:b", kernel_version="6", command_line="", boot_size=1, base_size=1, state_size=1)
 
 
 class FakeSource:
     """A Source that notes what is done to it; `script` maps a method to an error, or to what it waits for."""
 
-    def __init__(self, calls, *, dockerfile=False, **script):
+    def __init__(self, calls, *, dockerfile=False, config=CONFIG, **script):
         self.calls, self.dockerfile, self.script = calls, dockerfile, script
-        self.resolved = Resolved(digest="sha256:m", config=ImageConfig(cmd=("x",)), layers=(Layer(diff_id="sha256:l"),))
+        self.resolved = Resolved(digest="sha256:m", config=config, layers=(Layer(diff_id="sha256:l"),))
 
     async def step(self, name):
         self.calls.append(name)
@@ -114,17 +114,45 @@ async def test_the_stages_are_in_order(build, calls, dockerfile):
     assert (image.layers, image.config.cmd) == ((LAYER,), ("x",))
 
 
-async def test_a_ready_image_is_announced_in_the_same_transaction(build, calls, database):
+async def test_a_ready_image_is_announced_with_its_configuration(build, calls, announced):
     image = await build(FakeSource(calls))
 
-    async with database.read() as session:
-        subjects = {row.subject: row.payload for row in (await session.execute(select(OUTBOX))).all()}
-    assert subjects["uhm.images.ready"] == {
-        "id": image.id,
-        "owner": "alice",
-        "reference": "app:latest",
-        "disk_digest": "sha256:disk",
-    }
+    ((subject, payload, message_id),) = await announced()
+    assert (subject, message_id) == ("uhm.images.ready", f"{image.id}-ready")
+    assert image_config(payload.pop("config")) == CONFIG == image.config
+    assert payload == {"id": image.id, "owner": "alice", "reference": "app:latest", "disk_digest": "sha256:disk"}
+
+
+async def test_a_configuration_that_no_message_holds_is_left_out(build, calls, announced):
+    """NATS would refuse the event for ever, and with it all that come after it."""
+    huge = ImageConfig(labels={"k": "\N{SNOWMAN}" * 100_000})  # six bytes each in JSON
+
+    image = await build(FakeSource(calls, config=huge))
+
+    ((subject, payload, _),) = await announced()
+    assert subject == "uhm.images.ready"
+    assert payload == {"id": image.id, "owner": "alice", "reference": "app:latest", "disk_digest": "sha256:disk"}
+    assert image.config == huge
+
+
+async def test_an_image_made_again_unchanged_announces_first_that_the_former_is_deleted(build, calls, announced):
+    first, second = await build(FakeSource(calls)), await build(FakeSource(calls))
+
+    told = [(subject, payload["id"]) for subject, payload, _ in await announced()]
+    assert told == [
+        ("uhm.images.ready", first.id),
+        ("uhm.images.deleted", first.id),
+        ("uhm.images.ready", second.id),
+    ]
+    deleted = {"id": first.id, "owner": "alice", "reference": "app:latest", "disk_digest": "sha256:disk"}
+    assert (await announced())[1][1:] == (deleted, f"{first.id}-deleted")
+
+
+async def test_a_build_that_failed_is_announced_to_nobody(build, calls, announced):
+    image = await build(FakeSource(calls, convert=NotInRegistry("There is no x.")))
+
+    assert image.status is Status.FAILED
+    assert await announced() == []
 
 
 async def test_the_reason_of_a_failure_is_told(build, calls):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 
 import pytest
 
@@ -34,6 +35,17 @@ def ready(images, store, database, artifacts):
         return await store.get(image_id)
 
     return ready
+
+
+@pytest.fixture
+def forgotten(database, store):
+    """Deletes an image's row and nothing else."""
+
+    async def forgotten(image):
+        async with database.write() as session:
+            await store.delete(session, image.id)
+
+    return forgotten
 
 
 async def test_deleting_takes_what_no_other_image_uses(retention, ready, artifacts, store):
@@ -111,10 +123,10 @@ async def test_nothing_is_swept_while_a_build_runs(retention, ready, artifacts):
     assert not artifacts.layer(A).exists()
 
 
-async def test_a_crash_between_row_and_disk_is_made_up_for(retention, ready, artifacts, store):
+async def test_a_crash_between_row_and_disk_is_made_up_for(retention, ready, artifacts, forgotten):
     image = await ready("one", A, [A])
     kept = await ready("two", B, [B])
-    await store.delete(image.id)
+    await forgotten(image)
 
     await retention.sweep()
 
@@ -123,10 +135,10 @@ async def test_a_crash_between_row_and_disk_is_made_up_for(retention, ready, art
     assert artifacts.disk(kept.disk_digest).exists()
 
 
-async def test_a_machine_keeps_a_disk_that_no_image_names(retention, ready, artifacts, store):
+async def test_a_machine_keeps_a_disk_that_no_image_names(retention, ready, artifacts, forgotten):
     image = await ready("one", A, [A, B])
     artifacts.take_lease(A, holder="machine")
-    await store.delete(image.id)
+    await forgotten(image)
 
     await retention.sweep()
     assert artifacts.disk(A).exists()
@@ -160,3 +172,65 @@ async def test_a_deletion_waits_for_another_sweep(retention, ready, artifacts):
 
     assert await deleting >= 4096
     assert not artifacts.layer(A).exists()
+
+
+async def test_a_deletion_is_announced_once(retention, ready, announced):
+    image = await ready("one", A, [A])
+
+    await retention.delete(image)
+    await retention.delete(image)
+
+    payload = {"id": image.id, "owner": "alice", "reference": "one:latest", "disk_digest": A}
+    assert await announced() == [("uhm.images.deleted", payload, f"{image.id}-deleted")]
+
+
+async def test_the_relay_is_woken_when_the_announcement_is_committed(
+    retention, ready, outbox, tmp_path, monkeypatch, artifacts
+):
+    image = await ready("one", A, [A])
+    seen = []
+
+    def wake():
+        with sqlite3.connect(tmp_path / "builder.db") as other:
+            rows = other.execute("SELECT count(*) FROM builder_outbox WHERE subject = 'uhm.images.deleted'").fetchone()
+        other.close()
+        seen.append((rows, artifacts.disk(A).exists()))
+
+    monkeypatch.setattr(outbox, "wake", wake)
+    await retention.delete(image)
+
+    assert seen == [((1,), True)]
+
+
+async def test_what_cannot_be_announced_is_not_deleted(retention, ready, outbox, monkeypatch, store, artifacts):
+    image = await ready("one", A, [A])
+
+    async def add(*args, **kwargs):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(outbox, "add", add)
+    with pytest.raises(ZeroDivisionError):
+        await retention.delete(image)
+
+    assert await store.get(image.id)
+    assert artifacts.disk(A).exists()
+
+
+async def test_what_was_never_ready_is_not_announced(retention, images, store, announced):
+    await images.cancel(image_id := await images.create("a", tag="", context=None, owner="alice"), owner="alice")
+
+    await retention.delete(await store.get(image_id))
+
+    assert await store.get(image_id) is None
+    assert await announced() == []
+
+
+async def test_forgetting_what_was_cancelled_announces_nothing(retention, images, store, announced, ready):
+    await images.cancel(image_id := await images.create("a", tag="", context=None, owner="alice"), owner="alice")
+    kept = await ready("one", A, [A])
+
+    await store.forget(ended_before=2**62, aliases_before=2**62)
+
+    assert await store.get(image_id) is None
+    assert await store.get(kept.id)
+    assert await announced() == []

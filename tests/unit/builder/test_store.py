@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import asdict
 
 import pytest
+from sqlalchemy import update
 
 from uhm_builder.errors import BuildLost
-from uhm_builder.images import TRANSITIONS, BuildContext, Layer, Stage, Status
+from uhm_builder.images import TRANSITIONS, BuildContext, Healthcheck, ImageConfig, Layer, Stage, Status
+from uhm_builder.models import ImageRow
 from uhm_builder.store import Claim, NewImage
 
 COUNT = itertools.count(1)
@@ -29,17 +32,42 @@ def add(database, store):
 
 
 @pytest.fixture
-def ready(database, store, add):
+def take_over(database, store):
+    """Gives an image its reference; answers the ids of those that went."""
+
+    async def take_over(image_id, reference, *, disk, owner):
+        async with database.write() as session:
+            gone = await store.take_over(
+                session, owner=owner, image_id=image_id, reference=reference, disk=disk, now=30
+            )
+        return [image.id for image in gone]
+
+    return take_over
+
+
+@pytest.fixture
+def delete(database, store):
+    """Deletes an image; answers it."""
+
+    async def delete(image_id):
+        async with database.write() as session:
+            return await store.delete(session, image_id)
+
+    return delete
+
+
+@pytest.fixture
+def ready(database, store, add, take_over):
     """Adds an image that is ready; answers its id."""
 
-    async def ready(reference="nginx:latest", *, disk="sha256:disk", owner="alice"):
+    async def ready(reference="nginx:latest", *, disk="sha256:disk", owner="alice", named=True, **values):
         image_id = await add(reference, owner=owner)
         claim = await store.claim(image_id, now=10, lease_until=20)
         async with database.write() as session:
-            await store.finish(
-                session, claim, {"status": Status.READY, "ended_at": 30, "disk_digest": disk, "digest": DIGEST}
-            )
-            await store.take_over(session, owner=owner, image_id=image_id, reference=reference, disk=disk, now=30)
+            values |= {"status": Status.READY, "ended_at": 30, "disk_digest": disk, "digest": DIGEST}
+            await store.finish(session, claim, values)
+        if named:
+            await take_over(image_id, reference, disk=disk, owner=owner)
         return image_id
 
     return ready
@@ -139,12 +167,64 @@ async def test_references_of_others_stay(store, ready):
         assert (await store.get(image_id)).id == image_id
 
 
-async def test_deleting_an_image_forgets_its_former_ids(store, ready):
-    first, second = await ready(), await ready()
+async def test_those_that_went_for_another_are_told(ready, take_over):
+    await ready()
+    await ready(disk="sha256:other")
+    await ready(owner="bob")
+    await ready("nginx:1.27")
+    second = await ready(named=False)
 
-    await store.delete(second)
+    assert await take_over(second, "nginx:latest", disk="sha256:disk", owner="alice") == []
+
+    third, fourth = await ready(named=False), await ready(named=False)
+    assert await take_over(fourth, "nginx:latest", disk="sha256:disk", owner="alice") == [second, third]
+
+
+async def test_deleting_an_image_forgets_its_former_ids(store, ready, delete):
+    first, second = await ready(), await ready()
+    known = await store.get(second)
+
+    assert await delete(second) == known
 
     assert await store.get(first) is None
+    assert await delete(second) is None
+
+
+async def test_what_is_being_built_is_not_deleted(store, add, delete):
+    image_id = await add()
+
+    assert await delete(image_id) is None
+
+    assert await store.get(image_id)
+
+
+async def test_a_configuration_comes_back_as_it_was(store, ready):
+    config = ImageConfig(
+        cmd=("a", "b"),
+        labels={"k": "v"},
+        healthcheck=Healthcheck(command=("c", "d"), interval_ns=1, timeout_ns=2, start_period_ns=3, retries=4),
+    )
+
+    image_id = await ready(config=asdict(config))
+
+    assert (await store.get(image_id)).config == config
+
+
+@pytest.mark.parametrize(
+    ("record", "config"),
+    [
+        ({}, ImageConfig()),
+        ({"cmd": ["a"], "labels": {}, "architecture": "amd64"}, ImageConfig(cmd=("a",), architecture="amd64")),
+        ({"user": "1", "healthcheck": None}, ImageConfig(user="1")),
+    ],
+    ids=["nothing", "before there were healthchecks", "no healthcheck"],
+)
+async def test_a_configuration_of_an_older_row_is_read(database, store, ready, record, config):
+    image_id = await ready()
+    async with database.write() as session:
+        await session.execute(update(ImageRow).values(config=record))
+
+    assert (await store.get(image_id)).config == config
 
 
 async def test_pages_go_backwards_in_time(store, add):

@@ -1,6 +1,7 @@
 """An image's configuration document: what running the image needs of it, and its layers' diffIDs.
 
-Specification: OCI image specification 1.1, config.md; docker's own form has the same fields.
+Specification: OCI image specification 1.1, config.md; docker's own form (docker image specification 1.2) has the same
+fields, and two more that are read: Healthcheck and Shell.
 """
 
 from __future__ import annotations
@@ -10,9 +11,15 @@ import re
 from typing import Any
 
 from uhm_builder.errors import UnsupportedImage
-from uhm_builder.images import ImageConfig
+from uhm_builder.images import Healthcheck, ImageConfig
 
 __all__ = ["parse_config"]
+
+SHELL = ("/bin/sh", "-c")
+"""Docker's, where the image names no other."""
+MILLISECOND_NS = 1_000_000
+DEFAULT_NS = 30_000 * MILLISECOND_NS
+DEFAULT_RETRIES = 3
 
 _DIFF_ID = re.compile(r"sha256:[a-f0-9]{64}")
 
@@ -49,6 +56,7 @@ def parse_config(document: bytes, *, architecture: str) -> tuple[ImageConfig, tu
         labels={str(key): str(value) for key, value in (settings.get("Labels") or {}).items()},
         volumes=tuple(sorted(settings.get("Volumes") or ())),
         architecture=made_for or architecture,
+        healthcheck=_healthcheck(settings.get("Healthcheck"), shell=_words(settings.get("Shell")) or SHELL),
     )
     return config, diff_ids
 
@@ -58,3 +66,46 @@ def _words(value: object) -> tuple[str, ...]:
     if value is None:
         return ()
     return tuple(str(word) for word in value) if isinstance(value, list) else (str(value),)
+
+
+def _healthcheck(record: object, *, shell: tuple[str, ...]) -> Healthcheck | None:
+    """Docker's Healthcheck with its defaults filled in; None for none, and for what docker would not execute."""
+    if not isinstance(record, dict):
+        return None
+    match record.get("Test"):
+        case ["CMD", *words]:
+            before: tuple[str, ...] = ()
+        case ["CMD-SHELL", *words]:
+            before = shell
+        case _:  # NONE, nothing, or nothing that docker knows
+            return None
+    command = tuple(word for word in words if isinstance(word, str))
+    if len(command) < len(words) or not command or not command[0]:
+        return None
+    try:
+        return Healthcheck(
+            command=before + command,
+            interval_ns=_duration(record.get("Interval"), default=DEFAULT_NS),
+            timeout_ns=_duration(record.get("Timeout"), default=DEFAULT_NS),
+            start_period_ns=_duration(record.get("StartPeriod"), default=0),
+            retries=_whole(record.get("Retries"), default=DEFAULT_RETRIES, at_most=2**31 - 1),
+        )
+    except ValueError:
+        return None
+
+
+def _duration(value: object, *, default: int) -> int:
+    """Nanoseconds, of which docker takes none below a millisecond. Raises ValueError."""
+    duration = _whole(value, default=default, at_most=2**63 - 1)
+    if 0 < duration < MILLISECOND_NS:
+        raise ValueError(value)
+    return duration
+
+
+def _whole(value: object, *, default: int, at_most: int) -> int:
+    """A number that 0 or its absence stands for the default of. Raises ValueError."""
+    if value is None:
+        return default
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= at_most:
+        raise ValueError(value)
+    return value or default

@@ -9,13 +9,13 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from uhm_builder.announcements import announce_deleted, announce_ready
 from uhm_builder.errors import BuildLost
 from uhm_builder.feed import Feed
 from uhm_builder.images import Image, Status
 from uhm_builder.journal import Journal
 from uhm_builder.threads import entered
 from uhm_common.errors import UhmError
-from uhm_common.events import IMAGES_READY
 from uhm_common.logs import get_logger
 
 if TYPE_CHECKING:
@@ -100,18 +100,14 @@ class Builder:
             "stages": [asdict(stage) for stage in journal.stages],
             "config": asdict(made.config),
         }
-        event = {
-            "id": image.id,
-            "owner": image.owner,
-            "reference": image.reference,
-            "disk_digest": made.disk_digest,
-        }
         async with self._database.write() as session:
             await self._store.finish(session, claim, values)
-            await self._store.take_over(
+            replaced = await self._store.take_over(
                 session, owner=image.owner, image_id=image.id, reference=image.reference, disk=made.disk_digest, now=now
             )
-            await self._outbox.add(session, IMAGES_READY, event, message_id=f"{image.id}-ready")
+            for former in replaced:  # first, so that whoever hears of both ends with the disk being there
+                await announce_deleted(self._outbox, session, former)
+            await announce_ready(self._outbox, session, image, made)
         self._outbox.wake()
         log.info("build.ready", build_id=image.id, reference=image.reference, attempt=claim.attempt)
 

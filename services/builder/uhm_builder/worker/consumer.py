@@ -14,33 +14,30 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig
-from nats.js.errors import APIError
 from sqlalchemy.exc import SQLAlchemyError
 
 from uhm_builder.errors import BuildLost
-from uhm_common.errors import Unavailable
 from uhm_common.events import BUILDS_REQUESTED, BUILDS_STREAM, cancel_subject
 from uhm_common.logs import get_logger
+from uhm_common.subscription import pull_consumer, quietly, while_connected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from nats.aio.msg import Msg
-    from nats.js.client import JetStreamContext
 
     from uhm_builder.images import Image
     from uhm_builder.store import Claim, ImageStore
     from uhm_builder.worker.build import Builder
     from uhm_common.events import EventBus
+    from uhm_common.subscription import PullConsumer
 
 __all__ = ["Bounds", "BuildConsumer"]
 
 log = get_logger()
 
 DURABLE = "builders"
-FETCH_SECONDS = 5.0
 RETRY_SECONDS = 0.5
 DATABASE_RETRY_SECONDS = 2.0
 BEATS_PER_LEASE = 4
@@ -81,13 +78,7 @@ class BuildConsumer:
     async def run(self) -> None:
         """Takes builds until cancelled; then hands back those that run."""
         try:
-            while True:
-                await self._events.wait_connected()
-                try:
-                    await self._consume()
-                except (NatsError, APIError, Unavailable, OSError, TimeoutError) as error:
-                    log.warning("queue.lost", error=repr(error))
-                    await asyncio.sleep(RETRY_SECONDS)
+            await while_connected(self._events, self._consume)
         finally:
             for task in self._handling:
                 task.cancel()
@@ -104,28 +95,23 @@ class BuildConsumer:
             max_ack_pending=-1,
         )
         cancels = await self._events.client.subscribe(cancel_subject("*"), cb=self._cancel)
-        stream = self._events.stream
-        await stream.add_consumer(BUILDS_STREAM, config)  # or brings the one there is up to these settings
-        queue = await stream.pull_subscribe_bind(DURABLE, BUILDS_STREAM)
-        log.info("queue.found")
         try:
-            while True:
-                await self._take(queue)
+            async with pull_consumer(self._events, stream=BUILDS_STREAM, config=config) as consumer:
+                while True:
+                    await self._take(consumer)
         finally:
-            await _quietly(queue.unsubscribe())
-            await _quietly(cancels.unsubscribe())
+            await quietly(cancels.unsubscribe())
 
-    async def _take(self, queue: JetStreamContext.PullSubscription) -> None:
+    async def _take(self, consumer: PullConsumer) -> None:
         await self._slots.acquire()
         try:
-            (message,) = await queue.fetch(1, timeout=FETCH_SECONDS)
-        except TimeoutError:
-            self._slots.release()
-            self._events.client  # noqa: B018 - raises Unavailable where the connection is gone
-            return
+            message = await consumer.next()
         except BaseException:
             self._slots.release()
             raise
+        if message is None:
+            self._slots.release()
+            return
         task = asyncio.create_task(self._handle(message))
         self._handling.add(task)
         task.add_done_callback(self._handled)
@@ -145,28 +131,28 @@ class BuildConsumer:
             build_id = str(json.loads(message.data)["id"])
         except (ValueError, KeyError, TypeError):
             log.warning("queue.malformed", data=message.data[:200])
-            await _quietly(message.term())
+            await quietly(message.term())
             return
         try:
             await self._take_up(build_id, message)
         except (SQLAlchemyError, OSError) as error:
             log.warning("queue.database", build_id=build_id, error=repr(error))
-            await _quietly(message.nak(delay=DATABASE_RETRY_SECONDS))
+            await quietly(message.nak(delay=DATABASE_RETRY_SECONDS))
 
     async def _take_up(self, build_id: str, message: Msg) -> None:
         now = time.time_ns()
         claim = await self._store.claim(build_id, now=now, lease_until=self._lease_end(now))
         image = await self._store.get(build_id)
         if image is None or image.status.ended:
-            await _quietly(message.ack_sync())
+            await quietly(message.ack_sync())
         elif claim is None:
-            await _quietly(message.nak(delay=max((image.lease_until - now) / SECOND_NS, 0) + RETRY_SECONDS))
+            await quietly(message.nak(delay=max((image.lease_until - now) / SECOND_NS, 0) + RETRY_SECONDS))
         elif claim.attempt > self._bounds.max_attempts:
             log.error("build.given_up", build_id=build_id, attempts=claim.attempt - 1)
             await self._builder.fail(
                 claim, f"It was taken up {claim.attempt - 1} times and no worker lived to its end. Ask for it again."
             )
-            await _quietly(message.ack_sync())
+            await quietly(message.ack_sync())
         else:
             await self._run(claim, image, message)
 
@@ -187,7 +173,7 @@ class BuildConsumer:
             raise error
         after = await self._store.get(image.id)
         if after is None or after.status.ended:
-            await _quietly(message.ack_sync())
+            await quietly(message.ack_sync())
         if not self._builds:
             await self._idle()
 
@@ -195,7 +181,7 @@ class BuildConsumer:
         """Holds message and row; ends when the row is lost: claimed by another, cancelled or deleted."""
         while True:
             await asyncio.sleep(self._bounds.ack_wait_seconds / BEATS_PER_LEASE)
-            await _quietly(message.in_progress())
+            await quietly(message.in_progress())
             try:
                 await self._store.renew(claim, lease_until=self._lease_end(time.time_ns()))
             except BuildLost:
@@ -209,7 +195,7 @@ class BuildConsumer:
             await self._store.renew(claim, lease_until=0)
         except (BuildLost, SQLAlchemyError, OSError):
             return
-        await _quietly(message.nak())
+        await quietly(message.nak())
 
     def _lease_end(self, now: int) -> int:
         return now + int(self._bounds.ack_wait_seconds * SECOND_NS)
@@ -219,11 +205,3 @@ async def _end(*tasks: asyncio.Task[None]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
-
-
-async def _quietly(answer: Coroutine[Any, Any, Any]) -> None:
-    """Sends an acknowledgement; when it does not arrive the message comes again, and the database knows better."""
-    try:
-        await answer
-    except (NatsError, APIError, OSError, TimeoutError) as error:
-        log.warning("queue.unanswered", error=repr(error))
