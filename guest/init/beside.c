@@ -86,7 +86,7 @@ static void start(struct beside *beside, const struct workload *workload, struct
     if (pid == 0)
         child(workload->pid, run, command);
     if (pid < 0) {
-        event_code(beside->event, EXIT_CANNOT_START);
+        event_number(beside->event, EXIT_CANNOT_START);
         return;
     }
     beside->pid = pid;
@@ -115,7 +115,7 @@ void beside_check(const struct workload *workload, struct run *run, const struct
     }
     args[count] = NULL;
     if (more < 0 || count == 0)
-        event_code(check.event, EXIT_CANNOT_START);
+        event_number(check.event, EXIT_CANNOT_START);
     else
         start(&check, workload, run, &command, timeout_ms);
 }
@@ -135,7 +135,7 @@ void beside_ended(pid_t pid, int status)
     if (!beside)
         return;
     beside->pid = 0;
-    event_code(beside->event, beside->killed ? EXIT_TOO_LONG : command_exit_code(status));
+    event_number(beside->event, beside->killed ? EXIT_TOO_LONG : command_exit_code(status));
 }
 
 static int look_at(struct beside *beside)

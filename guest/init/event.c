@@ -17,11 +17,14 @@ enum { LINE_MAX_BYTES = 1024, KEPT_MAX_BYTES = 4096 };
 static int events_port = -1;
 static int control_port = -1;
 static int attached;
+static int is_mute;
 static char kept[KEPT_MAX_BYTES]; /* lines from before the ports were open */
 static size_t kept_bytes;
 
 static void send_line(const char *line, size_t length)
 {
+    if (is_mute)
+        return;
     if (!attached) {
         if (kept_bytes + length <= sizeof kept) {
             memcpy(kept + kept_bytes, line, length);
@@ -78,11 +81,16 @@ void event_plain(const char *name)
     send_event(name, "");
 }
 
-void event_code(const char *name, int code)
+void event_number(const char *name, int number)
 {
     char argument[24];
-    *digits_write(argument, code, 1) = '\0';
+    *digits_write(argument, number, 1) = '\0';
     send_event(name, argument);
+}
+
+void events_mute(int muted)
+{
+    is_mute = muted;
 }
 
 void events_attach(int events_fd, int control_fd)
@@ -103,6 +111,7 @@ void die(const char *format, ...)
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     log_line("error: %s", text);
+    is_mute = 0;
     if (!attached)
         events_attach(-1, -1);
     send_event("error", text);

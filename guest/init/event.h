@@ -8,8 +8,11 @@ __attribute__((format(printf, 2, 3))) void event(const char *name, const char *f
 /* Reports an event that has no argument. */
 void event_plain(const char *name);
 
-/* Reports an event whose argument is an exit code; cheap when it is the first to be reported. */
-void event_code(const char *name, int code);
+/* Reports an event whose argument is a number; cheap when it is the first to be reported. */
+void event_number(const char *name, int number);
+
+/* From here on nothing is sent, or, with 0, everything again; what comes meanwhile is lost. */
+void events_mute(int muted);
 
 /* Hands the module its two ports (-1: there is no such port) and sends what was kept. */
 void events_attach(int events_fd, int control_fd);

@@ -13,6 +13,7 @@
  * A machine whose workload runs can be saved as well, and restored as several; see snapshot.c.
  * Init makes one process, the workload, and others only on demand (beside.c); under emulation each fork and exec costs
  * more than all of init's own work. */
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mount.h>
@@ -21,7 +22,6 @@
 
 #include "control.h"
 #include "event.h"
-#include "io.h"
 #include "listen.h"
 #include "machine.h"
 #include "modules.h"
@@ -32,6 +32,7 @@
 #include "root.h"
 #include "run.h"
 #include "supervise.h"
+#include "template.h"
 #include "workload.h"
 
 static void mount_kernel_views(void)
@@ -42,12 +43,6 @@ static void mount_kernel_views(void)
     if (mount("proc", "/proc", "proc", 0, NULL) < 0 || mount("sysfs", "/sys", "sysfs", 0, NULL) < 0 ||
         mount("devtmpfs", "/dev", "devtmpfs", 0, NULL) < 0)
         die("mounting /proc, /sys and /dev: %m");
-}
-
-static int is_template(void)
-{
-    char command_line[4096];
-    return read_text("/proc/cmdline", command_line, sizeof command_line) > 0 && strstr(command_line, "uhm.template");
 }
 
 static void mount_root(void)
@@ -70,16 +65,18 @@ static void wait_for_message(int control, struct message *message)
     close(poller);
 }
 
-static void wait_for_run(struct run *run, int control)
+static void wait_for_run(struct run *run, const struct ports *ports, int template)
 {
     struct message message;
-    if (control < 0)
+    if (ports->control < 0)
         die("there is no port uhm.control, so nothing says what to run");
     event_plain("waiting");
     do {
-        wait_for_message(control, &message);
+        wait_for_message(ports->control, &message);
         if (strcmp(message.verb, "stop") == 0)
             power_off();
+        if (strcmp(message.verb, "rehearse") == 0 && template)
+            template_rehearse(&message, ports);
     } while (strcmp(message.verb, "run") != 0);
     static char payload[1024 * 1024 + 1]; /* as large as a message may be; outlives it */
     memcpy(payload, message.payload, message.length);
@@ -103,9 +100,17 @@ static int run_workload(struct run *run, int control)
     return supervise(&workload, run, control);
 }
 
-int main(void)
+/* Executed by init for a rehearsal: the shortest workload there is. */
+static int be_rehearsed(void)
+{
+    return puts("rehearsed") < 0;
+}
+
+int main(int argc, char **argv)
 {
     static struct run run;
+    if (argc == 2 && strcmp(argv[1], "rehearsal") == 0)
+        return be_rehearsed();
     event_plain("init");
     mount_kernel_views();
     modules_load();
@@ -113,10 +118,10 @@ int main(void)
     events_attach(ports.events, ports.control);
     output_attach(ports.output);
     net_up();
-    int template = is_template();
+    int template = template_is_one();
     if (!template)
         mount_root();
-    wait_for_run(&run, ports.control);
+    wait_for_run(&run, &ports, template);
     machine_set_up(&run.identity);
     if (template) {
         root_rescan();

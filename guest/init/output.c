@@ -22,11 +22,13 @@ enum { FRAME_MAX_BYTES = 32 * 1024 }; /* what a virtio port takes in one write *
 
 static int output_port = -1;
 static int framed;
+static int first_is_noted;
 static char frame[FRAME_MAX_BYTES];
 
 void output_attach(int port)
 {
     framed = port >= 0;
+    first_is_noted = 0;
     output_port = framed ? port : open("/dev/console", O_WRONLY | O_CLOEXEC | O_NOCTTY);
 }
 
@@ -49,10 +51,9 @@ static void send_frame(int stream, size_t length)
 
 static void note_first_output(void)
 {
-    static int noted;
-    if (!noted)
+    if (!first_is_noted)
         event_plain("first_output");
-    noted = 1;
+    first_is_noted = 1;
 }
 
 enum relayed output_relay(int pipe, int stream)

@@ -13,6 +13,7 @@
 /* Short, because overlayfs's options must fit in one page, whatever the number of layers. */
 #define BASE_PATH "/base"
 #define STATE_PATH "/state"
+#define LAYER_PATH "/%d"
 
 static struct disk disk;
 static int root_is_mounted;
@@ -38,7 +39,7 @@ static void mount_layers(char *options, size_t size)
     size_t used = (size_t)snprintf(options, size, "lowerdir=");
     for (int i = disk.layer_count - 1; i >= 0; i--) { /* overlayfs wants the top one first */
         char path[16];
-        snprintf(path, sizeof path, "/%d", i + 1);
+        snprintf(path, sizeof path, LAYER_PATH, i + 1);
         mount_partition(disk.layers[i], path, "erofs", MS_RDONLY, NULL);
         used += (size_t)snprintf(options + used, size - used, "%s:", path);
     }
@@ -84,4 +85,17 @@ void root_unmount(void)
     /* The workload's mount namespace is gone, so nothing else holds these two. */
     if (umount2(ROOT_PATH, 0) < 0 || umount2(STATE_PATH, 0) < 0)
         log_line("unmounting the root: %m");
+}
+
+void root_release(void)
+{
+    root_unmount();
+    for (int i = 0; i < disk.layer_count; i++) {
+        char path[16];
+        snprintf(path, sizeof path, LAYER_PATH, i + 1);
+        if (umount2(path, 0) < 0)
+            die("unmounting %s: %m", path);
+    }
+    if (umount2(BASE_PATH, 0) < 0)
+        die("unmounting " BASE_PATH ": %m");
 }

@@ -17,4 +17,7 @@ int root_sync(void);
 /* Takes the mounts apart, which writes the state back to the disk. Harmless when nothing is mounted. */
 void root_unmount(void);
 
+/* Does that and unmounts the layers and the base too, so that another disk can take the place of this one. */
+void root_release(void);
+
 #endif

@@ -13,6 +13,7 @@
 #include "machine.h"
 #include "output.h"
 #include "pairs.h"
+#include "rehearsal.h"
 #include "root.h"
 
 #define HOOK "/etc/uhmalguhm/after-restore"
@@ -66,33 +67,51 @@ void snapshot_freeze(const struct workload *workload)
     event_plain("frozen");
 }
 
-/* Under emulation, each piece of code that is executed here for the first time delays the machine's start. */
-void snapshot_restore(const struct workload *workload, struct run *run, const struct message *message)
+static void become(struct identity *identity, const struct message *message)
 {
-    struct identity *identity = &run->identity;
     struct pairs pairs = pairs_of(message->payload, message->length);
     const char *key;
     char *value;
     int more;
-    if (!frozen) {
-        log_line("ignored a restore: nothing is frozen");
-        return;
-    }
     identity->time_ns = 0;
     identity->entropy = NULL;
     while ((more = pairs_next(&pairs, &key, &value)) > 0)
         identity_take(identity, key, value);
     if (more < 0)
-        die("restore message: a key or its value is not terminated");
+        die("%s message: a key or its value is not terminated", message->verb);
     machine_set_up(identity);
     generated_rewrite(identity);
     identity->entropy = NULL; /* it lies in the message */
+}
+
+static int is_out_of_place(const struct message *message)
+{
+    if (!frozen)
+        log_line("ignored a %s: nothing is frozen", message->verb);
+    return !frozen;
+}
+
+void snapshot_rehearse(struct run *run, const struct message *message)
+{
+    if (is_out_of_place(message))
+        return;
+    become(&run->identity, message);
+    rehearsal_serve();
+    event_plain("rehearsed");
+}
+
+/* Under emulation, each piece of code that is executed here for the first time delays the machine's start. */
+void snapshot_restore(const struct workload *workload, struct run *run, const struct message *message)
+{
+    if (is_out_of_place(message))
+        return;
+    become(&run->identity, message);
     frozen = 0;
     freezer_thaw();
     if (has_hook)
         beside_hook(workload, run, HOOK);
     else
-        event_code("restored", 0);
+        event_number("restored", 0);
     set_urgent(0);
 }
 

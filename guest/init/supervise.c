@@ -25,6 +25,8 @@ static int poller = -1;
 
 void supervise_prepare(void)
 {
+    if (children >= 0) /* from a rehearsal */
+        return;
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
@@ -66,6 +68,8 @@ static void obey(const struct workload *workload, struct run *run, const struct 
 {
     if (strcmp(message->verb, "restore") == 0)
         snapshot_restore(workload, run, message);
+    else if (strcmp(message->verb, "rehearse") == 0)
+        snapshot_rehearse(run, message);
     else if (strcmp(message->verb, "check") == 0 && !snapshot_is_frozen())
         beside_check(workload, run, message);
     else if (strcmp(message->verb, "freeze") == 0)
@@ -99,6 +103,13 @@ static void relay(const struct workload *workload, int fd)
         epoll_ctl(poller, EPOLL_CTL_DEL, fd, NULL);
 }
 
+static void let_go(const struct workload *workload)
+{
+    close(poller);
+    close(workload->out);
+    close(workload->err);
+}
+
 int supervise(const struct workload *workload, struct run *run, int control)
 {
     poller = epoll_create1(EPOLL_CLOEXEC);
@@ -123,6 +134,7 @@ int supervise(const struct workload *workload, struct run *run, int control)
             /* The workload's PID namespace ends with it, so nobody holds the pipes' other ends any more. */
             output_drain(workload->out, STDOUT_STREAM);
             output_drain(workload->err, STDERR_STREAM);
+            let_go(workload);
             return code;
         }
     }

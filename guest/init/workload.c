@@ -103,6 +103,8 @@ int workload_start(struct workload *workload, struct run *run, char *wrong, size
     if (got != sizeof failure)
         return 0;
     waitpid(workload->pid, NULL, 0);
+    close(workload->out);
+    close(workload->err);
     snprintf(wrong, wrong_size, "%s", failure.text);
     return failure.code;
 }

@@ -18,7 +18,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -26,6 +26,7 @@ from uhm_builder.base import Base, Ingredients, make_base
 from uhm_builder.disk import Disk, compose
 from uhm_common.artifacts import ArtifactStore
 from uhm_guest.clock import measure_tsc_khz
+from uhm_machines.qemu import blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -180,6 +181,9 @@ class Hardware:
 
     kernel_options: str = ""
     with_network: bool = True
+    memory_mib: int = 256
+    blank_bytes: int = 0
+    """The size of a blank disk, for another to take the place of; 0: the disk is the overlay in the directory."""
     memory: Path | None = None
     """A file that holds the guest's memory, for snapshots."""
     share: bool = False
@@ -193,12 +197,16 @@ def qemu_argv(bench: Bench, directory: Path, hardware: Hardware, *, port: int) -
     base = bench.store.base(bench.base.digest)
     append = f"{bench.base.command_line} console=hvc0 tsc_early_khz={bench.khz} tsc=reliable no_timer_check"
     machine = "microvm,acpi=on,pit=off,pic=off,rtc=on"
-    argv = ["qemu-system-x86_64", "-cpu", "max", "-accel", "tcg", "-m", "256", "-smp", "1"]
+    argv = ["qemu-system-x86_64", "-cpu", "max", "-accel", "tcg", "-m", str(hardware.memory_mib), "-smp", "1"]
     argv += ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     argv += ["-kernel", f"{base}/vmlinux", "-initrd", f"{base}/initramfs"]
     argv += ["-append", f"{append} {hardware.kernel_options}"]
-    argv += ["-drive", f"if=none,id=disk,format=qcow2,file={directory}/overlay.qcow2"]
-    argv += ["-device", "virtio-blk-device,drive=disk", "-device", "virtio-serial-device"]
+    if hardware.blank_bytes:
+        for node in blocks.blank(hardware.blank_bytes):
+            argv += ["-blockdev", json.dumps(node)]
+    else:
+        argv += ["-drive", f"if=none,id={blocks.TOP},format=qcow2,file={directory}/overlay.qcow2"]
+    argv += ["-device", f"virtio-blk-device,drive={blocks.TOP}", "-device", "virtio-serial-device"]
     argv += ["-chardev", f"socket,id=control,path={directory}/control,server=on,wait=off"]
     argv += ["-device", "virtserialport,chardev=control,name=uhm.control"]
     for name in ("events", "output"):
@@ -210,7 +218,8 @@ def qemu_argv(bench: Bench, directory: Path, hardware: Hardware, *, port: int) -
         argv += ["-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{port}-:80", "-device", "virtio-net-device,netdev=net"]
     if hardware.memory:
         share = "on" if hardware.share else "off"
-        argv += ["-object", f"memory-backend-file,id=ram,size=256M,mem-path={hardware.memory},share={share}"]
+        size = hardware.memory_mib * MIB
+        argv += ["-object", f"memory-backend-file,id=ram,size={size},mem-path={hardware.memory},share={share}"]
         machine += ",memory-backend=ram"
     if hardware.restored:
         argv += ["-incoming", "defer"]
@@ -256,24 +265,25 @@ def make_overlay(path: Path, *, backing: str | None = None, size: str | None = N
     subprocess.run(create, check=True, timeout=30)
 
 
-def qmp(machine: Machine, *commands: tuple[str, dict[str, object]]) -> None:
-    """Execute QMP commands; those that migrate are waited for."""
+def qmp(machine: Machine, *commands: tuple[str, dict[str, Any]]) -> None:
+    """Execute QMP commands; those that migrate are waited for. Those of the monitor for people must say nothing."""
     with connect(machine.directory / "qmp") as connection, connection.makefile("rw") as lines:
 
-        def execute(command: str, arguments: dict[str, object]) -> dict[str, object]:
+        def execute(command: str, arguments: dict[str, Any]) -> Any:
             lines.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
             lines.flush()
             for line in lines:
                 reply = json.loads(line)
                 assert "error" not in reply, reply
                 if "return" in reply:
-                    return dict(reply["return"])
+                    return reply["return"]
             pytest.fail("QMP ended")
 
         lines.readline()
         execute("qmp_capabilities", {})
         for command, arguments in commands:
-            execute(command, arguments)
+            said = execute(command, arguments)
+            assert command != "human-monitor-command" or not said, said
             while command.startswith("migrate") and "uri" in arguments:
                 if execute("query-migrate", {}).get("status") == "completed":
                     break

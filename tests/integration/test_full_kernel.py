@@ -124,8 +124,7 @@ class Host:
     def started(self, *args: str, settings: Sequence[tuple[str, str]]) -> Iterator[Machine]:
         """Boot a machine with enough memory for Docker and let it run a command."""
         overlay, port = self.directory / "overlay.qcow2", free_port()
-        argv = qemu_argv(self.bench, self.directory, Hardware(), port=port)
-        argv[argv.index("-m") + 1] = str(MEMORY_MIB)
+        argv = qemu_argv(self.bench, self.directory, Hardware(memory_mib=MEMORY_MIB), port=port)
         for name in ("events", "output", "console.log"):
             (self.directory / name).write_bytes(b"")
         with exported(self.bench, self.disk, self.directory) as address:
