@@ -41,10 +41,34 @@ ROOT = Path(__file__).parents[2]
 MKFS = ROOT / "build/tools/mkfs.erofs"
 INIT = ROOT / "build/guest/init"
 APPLETS = (
-    *("sh", "ls", "cat", "echo", "sleep", "httpd", "id", "env", "pwd", "kill", "true", "false", "touch", "sync"),
+    *(
+        "sh",
+        "ls",
+        "cat",
+        "echo",
+        "sleep",
+        "httpd",
+        "id",
+        "env",
+        "pwd",
+        "kill",
+        "true",
+        "false",
+        "test",
+        "touch",
+        "sync",
+    ),
     *("date", "hostname", "ps", "wget", "head", "dd", "yes", "seq", "md5sum"),
 )
 MIB = 1 << 20
+WHO_AM_I = b"""#!/bin/sh
+[ "$QUERY_STRING" ] && echo "$QUERY_STRING" >> /written
+echo
+head -c 16 /dev/urandom | md5sum
+hostname
+cat /etc/hostname /etc/machine-id
+cat /written
+"""
 PAGE = b"hello from a machine\n"
 LARGE = random.Random(0).randbytes(4 * MIB)
 
@@ -81,9 +105,9 @@ def _busybox_layer() -> bytes:
             link = tarfile.TarInfo(f"bin/{name}")
             link.type, link.linkname = tarfile.SYMTYPE, "busybox"
             archive.addfile(link)
-        for name, content in (("www/index.html", PAGE), ("www/large", LARGE)):
+        for name, content in (("www/index.html", PAGE), ("www/large", LARGE), ("www/cgi-bin/me", WHO_AM_I)):
             page = tarfile.TarInfo(name)
-            page.size = len(content)
+            page.size, page.mode = len(content), 0o755
             archive.addfile(page, io.BytesIO(content))
     return buffer.getvalue()
 
@@ -259,6 +283,7 @@ async def running_world(disks: Disks, state_dir: Path, **env: str) -> AsyncItera
         "UHM_AUTH_ADDRESS": neighbours,
         "UHM_BUILDER_ADDRESS": neighbours,
         "UHM_ACCELERATOR": "tcg",
+        "UHM_SNAPSHOTS": "off",
     }
     images.add("busybox", disks.digest, cmd=["sh", "-c", "echo hello; echo oops >&2; exit 3"])
     images.add("web", disks.digest, cmd=["httpd", "-f", "-v", "-h", "/www"], exposed_ports=["80/tcp"])

@@ -24,6 +24,8 @@ def show_started(output: Output, machine: dict[str, Any], *, timings: bool) -> N
     if timings:
         kernel = f", kernel {machine['kernel']}" if machine.get("kernel") else ""
         output.note(f"  {machine.get('start_kind') or 'cold'} start, {machine.get('accelerator') or 'unknown'}{kernel}")
+        if reason := machine.get("start_reason"):
+            output.note(f"  {reason}")
         for line in waterfall(machine.get("phases", [])):
             output.note(line)
     output.document(machine)

@@ -42,6 +42,7 @@ class RunOptions:
     hostname: str = ""
     pull: str = "missing"
     wait: str | None = None
+    start: str | None = None
     timings: bool = False
 
 
@@ -67,6 +68,7 @@ def machine_request(options: RunOptions, *, image: dict[str, Any]) -> dict[str, 
         # In the foreground it is deleted from here, once its output and its exit code have been read.
         "auto_remove": options.remove and options.detach,
         "wait": options.wait,
+        "start": options.start,
     }
     return {name: value for name, value in request.items() if value}
 
@@ -87,6 +89,11 @@ def machine_request(options: RunOptions, *, image: dict[str, Any]) -> dict[str, 
 @click.option("--hostname", "-h", default="", help="Default: the first characters of its id.")
 @click.option("--pull", type=click.Choice(["missing", "always", "never"]), default="missing", show_default=True)
 @click.option("--wait", type=click.Choice(["created", "running", "listening"]), help="Default: running.")
+@click.option(
+    "--start",
+    type=click.Choice(["ready", "template", "cold"]),
+    help="The fastest kind of start to take. Default: ready, a snapshot of the running service, where that fits.",
+)
 @click.option("--timings", is_flag=True, help="Show how long each phase of the start took; with -d it always is.")
 @click.argument("image")
 @click.argument("command", nargs=-1)

@@ -148,6 +148,15 @@ def memory(_layout: Layout) -> Finding:
     return Finding(name="memory", ok=available >= LEAST_MEMORY, detail=f"{size(available)} available", fix=fix)
 
 
+def snapshots(layout: Layout) -> Finding:
+    """Memory snapshots that machines start from, as the machines service keeps them."""
+    kept = [path.parent for path in (layout.state_dir / "snapshots").glob("[!m]*/snapshot.json")]
+    if not kept:
+        return Finding(name="snapshots", ok=True, detail="none yet; they are made when an image is ready, and on use")
+    blocks = sum(file.stat().st_blocks for directory in kept for file in directory.iterdir())
+    return Finding(name="snapshots", ok=True, detail=f"{len(kept)}, {size(blocks * 512)} in all")
+
+
 def privileges(_layout: Layout) -> Finding:
     """Who runs this; root is needed for little."""
     root = os.geteuid() == 0
@@ -177,6 +186,7 @@ CHECKS: tuple[Callable[[Layout], Finding], ...] = (
     docker_engine,
     guest_kernel,
     guest_init,
+    snapshots,
     disk_space,
     memory,
 )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import os
 import resource
+import socket
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -15,18 +18,28 @@ from uhm_common.bootstrap import GRPC_OPTIONS, Server
 from uhm_common.boundary import Boundary
 from uhm_common.database import Database
 from uhm_common.errors import FailedPrecondition
+from uhm_common.events import IMAGES_STREAM, EventBus
 from uhm_common.identity import AuthServiceKeys, TokenVerifier
 from uhm_common.settings import database_url
+from uhm_common.subscription import Subscription
 from uhm_machines.capacity import Capacity
+from uhm_machines.disks import ImageDisk
 from uhm_machines.exports import ImageExports
 from uhm_machines.images import BuilderImages
 from uhm_machines.ledger import Ledger
 from uhm_machines.ports import PortBook
 from uhm_machines.probe import HostProbe, host_memory_mib
-from uhm_machines.requests import Bounds
+from uhm_machines.requests import DEFAULT_MEMORY_MIB, Bounds
 from uhm_machines.service import MachineService
 from uhm_machines.servicer import MachineServicer
+from uhm_machines.shape import shape_of
+from uhm_machines.snapshots.announcements import SUBJECTS, Announcements
+from uhm_machines.snapshots.maker import SnapshotMaker
+from uhm_machines.snapshots.store import SnapshotStore
 from uhm_machines.starts import Starts
+from uhm_machines.starts.restorer import Restorer
+from uhm_machines.starts.spares import Spares
+from uhm_machines.starts.spawner import Spawner
 from uhm_machines.store import MachineStore
 from uhm_machines.supervisor import Supervisor
 from uhmalguhm.machines.v1 import machine_pb2, machine_pb2_grpc
@@ -40,6 +53,8 @@ __all__ = ["Parts", "open_parts", "serve", "sole_owner"]
 
 SERVICE: Final = machine_pb2.DESCRIPTOR.services_by_name["MachineService"].full_name
 _MIB: Final = 1 << 20
+_OVERCOMMIT: Final = 2
+_STARTS_PER_PROCESSOR: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +64,9 @@ class Parts:
     store: MachineStore
     ledger: Ledger
     supervisor: Supervisor
+    starts: Starts
+    maker: SnapshotMaker
+    spares: Spares
     exports: ImageExports
     probe: HostProbe
     artifacts: ArtifactStore
@@ -68,26 +86,64 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     exports = ImageExports(settings.exports_dir, artifacts=artifacts)
     store = MachineStore(database)
     ledger = Ledger(store)
+    spawner = Spawner(qemu=settings.qemu, exports=exports)
+    restorer = Restorer(spawner)
+    snapshots = SnapshotStore(settings.snapshots_dir, max_bytes=settings.max_snapshots_mib * _MIB)
+    maker = SnapshotMaker(
+        settings.snapshots_dir,
+        store=snapshots,
+        spawner=spawner,
+        exports=exports,
+        enabled=settings.snapshots == "auto",
+    )
+    spares = Spares(
+        settings.machines_dir, restorer=restorer, exports=exports, store=snapshots, limit=settings.spare_machines
+    )
+    maker.made = spares.want_made
+    starts = Starts(
+        probe=probe,
+        exports=exports,
+        artifacts=artifacts,
+        spawner=spawner,
+        restorer=restorer,
+        store=snapshots,
+        maker=maker,
+        spares=spares,
+        parallel=_STARTS_PER_PROCESSOR * (os.cpu_count() or 1),
+    )
     supervisor = Supervisor(
         settings.machines_dir,
         store=store,
         ledger=ledger,
-        starts=Starts(qemu=settings.qemu, probe=probe, exports=exports, artifacts=artifacts),
+        starts=starts,
         exports=exports,
         artifacts=artifacts,
         ports=PortBook(),
-        capacity=Capacity(machines=settings.max_machines, memory_mib=settings.max_memory_mib or host_memory_mib()),
+        capacity=Capacity(
+            machines=settings.max_machines, memory_mib=settings.max_memory_mib or _OVERCOMMIT * host_memory_mib()
+        ),
         start_seconds=settings.start_seconds,
     )
     with sole_owner(settings):
         try:
             await store.migrate()
+            await maker.sweep()
+            snapshots.open()
             await supervisor.adopt()
             yield Parts(
-                store=store, ledger=ledger, supervisor=supervisor, exports=exports, probe=probe, artifacts=artifacts
+                store=store,
+                ledger=ledger,
+                supervisor=supervisor,
+                starts=starts,
+                maker=maker,
+                spares=spares,
+                exports=exports,
+                probe=probe,
+                artifacts=artifacts,
             )
         finally:
             await supervisor.close()
+            await spares.close()
             exports.close()
             await database.close()
 
@@ -103,6 +159,7 @@ async def serve(settings: Settings) -> None:
             store=parts.store,
             ledger=parts.ledger,
             supervisor=parts.supervisor,
+            starts=parts.starts,
             images=BuilderImages(builder),
             artifacts=parts.artifacts,
             bounds=Bounds(memory_mib=host_memory_mib(), vcpus=os.cpu_count() or 1),
@@ -113,16 +170,43 @@ async def serve(settings: Settings) -> None:
         async def bound_logs() -> None:
             await parts.supervisor.bound_logs(keep=settings.max_log_mib * _MIB)
 
-        async def probe_early() -> None:
-            await parts.probe.run_early(parts.artifacts)
+        async def prepare_early() -> None:
+            await _prepare_early(parts)
 
+        announcements = Announcements(maker=parts.maker, probe=parts.probe, artifacts=parts.artifacts)
+        events = EventBus(settings.nats_url, name="machines")
+        subscription = Subscription(
+            events=events, stream=IMAGES_STREAM, subjects=SUBJECTS, durable=_durable_name(settings)
+        )
+
+        async def hear() -> None:
+            await subscription.run(announcements.handle)
+
+        background = [parts.exports.keep, bound_logs, prepare_early, parts.maker.run, parts.spares.run]
+        if settings.snapshots == "auto":
+            background += [events.run, hear]
         await Server(
             listen=settings.listen,
             services=[SERVICE],
             add=lambda server: machine_pb2_grpc.add_MachineServiceServicer_to_server(servicer, server),
             interceptors=[Boundary(verifier=verifier)],
-            background=[parts.exports.keep, bound_logs, probe_early],
+            background=background,
         ).serve()
+
+
+async def _prepare_early(parts: Parts) -> None:
+    """Finds out about the host and makes the template of the usual shape, as soon as there is something to boot."""
+    boot = await parts.probe.probe_early(parts.artifacts)
+    any_disk = ImageDisk(digest="", size=0, boot=boot)
+    shape = await shape_of(any_disk, parts.probe, memory_mib=DEFAULT_MEMORY_MIB, vcpus=1)
+    parts.maker.want_template(shape, any_disk)
+    await asyncio.Event().wait()
+
+
+def _durable_name(settings: Settings) -> str:
+    """Each host's service hears of every image, and goes on where it was."""
+    where = f"{socket.gethostname()}:{settings.machines_dir.absolute()}"
+    return f"machines-{hashlib.sha256(where.encode()).hexdigest()[:16]}"
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import re
+import secrets
 import time
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,15 +20,17 @@ from typing import TYPE_CHECKING, BinaryIO
 from uhm_machines.files import connect_unix
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from uhm_machines.machine import Workload
 
-__all__ = ["EventLog", "GuestChannel", "GuestEvent", "Verb", "encode_run"]
+__all__ = ["EventLog", "GuestChannel", "GuestEvent", "Verb", "encode_check", "encode_restore", "encode_run"]
 
 _CONNECT_POLL_SECONDS = 0.05
 _MAX_UPTIME_SECONDS = 1e8
 _READ_BYTES = 64 * 1024
+_ENTROPY_BYTES = 32
 _EVENT = re.compile(rb"(\d{1,9}(?:\.\d{1,9})?) ([a-z_]{1,32})(?: (.{0,1000}).*)?", re.DOTALL)
 
 
@@ -37,6 +40,10 @@ class Verb(StrEnum):
     RUN = "run"
     SIGNAL = "signal"
     STOP = "stop"
+    CHECK = "check"
+    FREEZE = "freeze"
+    REHEARSE = "rehearse"
+    RESTORE = "restore"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +55,38 @@ class GuestEvent:
     argument: str = ""
 
 
-def encode_run(workload: Workload) -> bytes:
-    """The payload of `run`, with the host's clock as it is now."""
-    pairs = [
+def encode_run(workload: Workload, *, machine_id: str, reseed: bool = False) -> bytes:
+    """The payload of `run`, with the host's clock as it is now, and fresh randomness for a guest that was restored."""
+    return _encode(
         *(("arg", word) for word in workload.argv),
         *(("env", variable) for variable in workload.env),
         *(("port", str(port)) for port in workload.watched_ports),
         ("cwd", workload.working_dir),
         ("user", workload.user),
-        ("hostname", workload.hostname),
-        ("time", str(time.time_ns())),
-    ]
+        *_identity(workload.hostname, machine_id),
+        *(_entropy() if reseed else ()),
+    )
+
+
+def encode_restore(*, hostname: str, machine_id: str) -> bytes:
+    """The payload of `restore` and of `rehearse`, with the host's clock as it is now and fresh randomness."""
+    return _encode(*_identity(hostname, machine_id), *_entropy())
+
+
+def encode_check(command: Sequence[str], *, timeout_ms: int) -> bytes:
+    """The payload of `check`."""
+    return _encode(*(("arg", word) for word in command), ("timeout", str(timeout_ms)))
+
+
+def _identity(hostname: str, machine_id: str) -> list[tuple[str, str]]:
+    return [("hostname", hostname), ("machine-id", machine_id), ("time", str(time.time_ns()))]
+
+
+def _entropy() -> list[tuple[str, str]]:
+    return [("entropy", secrets.token_hex(_ENTROPY_BYTES))]
+
+
+def _encode(*pairs: tuple[str, str]) -> bytes:
     return b"".join(f"{key}\0{value}\0".encode() for key, value in pairs if value or key == "arg")
 
 

@@ -5,7 +5,7 @@ AlreadyExists       NameTaken
 InvalidArgument     AmbiguousId, InvalidRequest
 FailedPrecondition  ImageNotReady, PortInUse, WrongState, HostUnsuitable
 ResourceExhausted   CapacityExhausted
-Unavailable         StartFailed, QmpFailed ─ QmpRefused
+Unavailable         StartFailed, GuestFailed, QmpFailed ─ QmpRefused
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from uhm_common.errors import (
 __all__ = [
     "AmbiguousId",
     "CapacityExhausted",
+    "GuestFailed",
     "HostUnsuitable",
     "ImageNotReady",
     "InvalidRequest",
@@ -95,6 +96,10 @@ class CapacityExhausted(ResourceExhausted):
 
 class StartFailed(Unavailable):
     """QEMU did not come up."""
+
+
+class GuestFailed(Unavailable):
+    """A guest did not do what it was to do while it was being started."""
 
 
 class QmpFailed(Unavailable):

@@ -37,6 +37,8 @@ __all__ = ["ImageExports"]
 log = get_logger()
 
 DAEMON: Final = "qemu-storage-daemon"
+_ANY_NUMBER: Final = "max-connections=0"
+"""Of machines: QEMU takes 100 by default, since it was found that clients can exhaust its file descriptors."""
 _QMP_SECONDS: Final = 20.0
 _RESTART_SECONDS: Final = 0.5
 _REMOVE_TRIES: Final = 20
@@ -80,7 +82,13 @@ class ImageExports:
                     await self._add(session, digest)
 
     async def acquire(self, digest: str, *, machine_id: str) -> None:
-        """Sees to it that a disk is exported while the machine uses it. Raises StartFailed, QmpFailed."""
+        """Sees to it that a disk is exported while the machine uses it. Raises StartFailed, QmpFailed.
+
+        A disk that another machine uses is exported already, or will be again.
+        """
+        if digest in self._users and self._daemon is not None and not self._changing.locked():
+            self._users[digest].add(machine_id)
+            return
         async with self._changing:
             self._users.setdefault(digest, set()).add(machine_id)
             try:
@@ -129,7 +137,8 @@ class ImageExports:
             try:
                 async with self._session() as session:
                     await session.quit()
-                await asyncio.wait_for(daemon.ended(), _QMP_SECONDS)
+                async with asyncio.timeout(_QMP_SECONDS):
+                    await daemon.ended()
             except (QmpFailed, TimeoutError):
                 daemon.kill()
                 await daemon.ended()
@@ -189,7 +198,7 @@ class ImageExports:
                 DAEMON,
                 *("--chardev", f"socket,id=qmp,fd={qmp.fileno()},server=on,wait=off"),
                 *("--monitor", "chardev=qmp"),
-                *("--nbd-server", f"addr.type=fd,addr.str={nbd.fileno()}"),
+                *("--nbd-server", f"addr.type=fd,addr.str={nbd.fileno()},{_ANY_NUMBER}"),
             ]
             for digest in digests:
                 argv += ["--blockdev", json.dumps(self._node(digest)), "--export", json.dumps(_export(digest))]

@@ -2,6 +2,7 @@
 
 machines/<id>/          0700
   disk.qcow2            all that the machine has written, over its image's disk
+  below.qcow2           what the service that it is a clone of had written (a hard link), after a `ready` start
   console.log           the kernel's and init's messages since the last start
   events                the guest's events since the last start (docs/guest.md)
   output                the workload's output in frames, over all starts
@@ -36,6 +37,11 @@ class MachineFiles:
     def disk(self) -> Path:
         """The qcow2 overlay."""
         return self.directory / "disk.qcow2"
+
+    @property
+    def below(self) -> Path:
+        """The qcow2 that lies under the overlay of a clone."""
+        return self.directory / "below.qcow2"
 
     @property
     def console(self) -> Path:
@@ -77,6 +83,11 @@ class MachineFiles:
             (self.directory / name).unlink(missing_ok=True)
         self.output.touch(mode=0o600)
         self.console.touch(mode=0o600)
+
+    def discard_disk(self) -> None:
+        """Removes what a start that came to nothing has made of a disk."""
+        self.disk.unlink(missing_ok=True)
+        self.below.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Removes everything."""

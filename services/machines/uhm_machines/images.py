@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 
@@ -15,7 +15,7 @@ from uhmalguhm.builder.v1 import image_pb2, image_pb2_grpc
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["BuilderImages", "Image", "ImageConfig", "Images"]
+__all__ = ["BuilderImages", "Healthcheck", "Image", "ImageConfig", "Images", "image_of_event"]
 
 _ANSWER_SECONDS = 10.0
 _TRY_AGAIN = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
@@ -24,6 +24,17 @@ _PASSED_ON: Mapping[grpc.StatusCode, type[UhmError]] = {
     grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
     grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Healthcheck:
+    """How an image says that its service works (docker's image specification, config.Healthcheck)."""
+
+    command: tuple[str, ...]
+    interval_ns: int
+    timeout_ns: int
+    start_period_ns: int
+    retries: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +48,7 @@ class ImageConfig:
     user: str = ""
     exposed_ports: tuple[str, ...] = ()
     stop_signal: str = ""
+    healthcheck: Healthcheck | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +111,38 @@ def _ready(image: image_pb2.Image) -> Image:
             user=config.user,
             exposed_ports=tuple(config.exposed_ports),
             stop_signal=config.stop_signal,
+            healthcheck=_healthcheck(config.healthcheck) if config.HasField("healthcheck") else None,
         ),
+    )
+
+
+def image_of_event(event: Mapping[str, Any]) -> Image | None:
+    """The image that an `uhm.images.ready` event tells of; None where it has no configuration, as of old."""
+    config = event.get("config")
+    if not isinstance(config, dict):
+        return None
+    check = config.get("healthcheck")
+    known = {field.name for field in fields(ImageConfig)} - {"healthcheck"}
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in config.items() if name in known
+    }
+    return Image(
+        id=event["id"],
+        reference=event["reference"],
+        disk_digest=event["disk_digest"],
+        config=ImageConfig(
+            **values, healthcheck=Healthcheck(**check | {"command": tuple(check["command"])}) if check else None
+        ),
+    )
+
+
+def _healthcheck(message: image_pb2.Healthcheck) -> Healthcheck:
+    return Healthcheck(
+        command=tuple(message.command),
+        interval_ns=message.interval.ToNanoseconds(),
+        timeout_ns=message.timeout.ToNanoseconds(),
+        start_period_ns=message.start_period.ToNanoseconds(),
+        retries=message.retries,
     )
 
 

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from uhm_common.logs import get_logger
-from uhm_machines.channel import EventLog, GuestChannel, Verb, encode_run
+from uhm_machines.channel import EventLog, Verb, encode_run
 from uhm_machines.errors import QmpFailed
 from uhm_machines.logfiles import read_tail_text
 from uhm_machines.progress import Progress, judge
@@ -18,6 +18,7 @@ from uhm_machines.requests import WaitFor
 from uhm_machines.states import Status
 
 if TYPE_CHECKING:
+    from uhm_machines.channel import GuestChannel
     from uhm_machines.files import MachineFiles
     from uhm_machines.ledger import Ledger
     from uhm_machines.machine import Machine
@@ -45,6 +46,7 @@ class LiveMachine:
         files: MachineFiles,
         process: DetachedProcess,
         *,
+        channel: GuestChannel,
         ledger: Ledger,
         timeline: Timeline | None,
         start_seconds: float,
@@ -62,7 +64,7 @@ class LiveMachine:
         self._timeline = timeline
         self._overdue_at = time.monotonic() + start_seconds
         self._events = EventLog(files.events)
-        self._channel = GuestChannel(files.control_socket)
+        self._channel = channel
         self._progress = Progress()
         self._run_sent = False
         self._unrecorded = False
@@ -70,6 +72,10 @@ class LiveMachine:
         self._running = asyncio.Event()
         self._listening = asyncio.Event()
         self._changing = asyncio.Lock()
+        if machine.status is Status.RUNNING:
+            self._running.set()
+        if machine.listening:
+            self._listening.set()
 
     async def follow(self) -> ExitStatus | None:
         """Follows the guest until QEMU has ended; answers how it did, if that is known.
@@ -165,7 +171,8 @@ class LiveMachine:
 
     async def _gone_within(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._gone.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._gone.wait()
         return self._gone.is_set()
 
     async def _send(self, verb: Verb, payload: bytes = b"") -> None:
@@ -182,7 +189,7 @@ class LiveMachine:
                 self._timeline.hear(event, at=heard)
         if self._progress.waiting and not self._progress.started and not self._run_sent:
             self._run_sent = True
-            await self._send(Verb.RUN, encode_run(self.machine.workload))
+            await self._send(Verb.RUN, encode_run(self.machine.workload, machine_id=self.machine.id))
         self._unrecorded |= bool(events)
         if self._unrecorded:
             await self._record()

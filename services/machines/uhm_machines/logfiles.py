@@ -26,7 +26,8 @@ __all__ = ["follow_log", "punch_oldest", "read_tail_text"]
 
 _CHUNK_BYTES: Final = 256 * 1024
 _TAIL_TEXT_BYTES: Final = 16 * 1024
-_POLL_SECONDS: Final = 0.1
+_SHORTEST_POLL_SECONDS: Final = 0.005
+_LONGEST_POLL_SECONDS: Final = 0.1
 _PUNCH_SECONDS: Final = 10.0
 _STAT_BLOCK_BYTES: Final = 512
 
@@ -45,15 +46,18 @@ async def follow_log(
     with file:
         decoder = decoder_of(source)
         entries = _read_rest(file, decoder) if tail is None else _read_tail(file, decoder, tail)
+        pause = _SHORTEST_POLL_SECONDS
         while True:
             async for entry in entries:
+                pause = _SHORTEST_POLL_SECONDS
                 yield entry
             if until is None:
                 return
             entries = _read_rest(file, decoder)
             if until():
                 break
-            await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_POLL_SECONDS)
         async for entry in entries:
             yield entry
 

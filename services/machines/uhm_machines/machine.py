@@ -26,6 +26,10 @@ class StartKind(StrEnum):
 
     COLD = "cold"
     """The kernel booted."""
+    TEMPLATE = "template"
+    """A snapshot of a machine that waits for its image was restored."""
+    READY = "ready"
+    """A snapshot of the image's running service was restored."""
 
 
 class Accelerator(StrEnum):
@@ -96,6 +100,8 @@ class Machine:
     """When the workload was executed."""
     ended_ns: int | None = None
     start_kind: StartKind = StartKind.COLD
+    start_reason: str = ""
+    """Why no faster kind of start was taken."""
     accelerator: Accelerator | None = None
     kernel: str = ""
     """Version and profile of what it booted last."""

@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from uhm_machines.errors import InvalidRequest
 from uhm_machines.output import LogSource
-from uhm_machines.requests import MachineRequest, parse_port, parse_wait
+from uhm_machines.requests import MachineRequest, parse_port, parse_start, parse_wait
 from uhmalguhm.machines.v1 import machine_pb2
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def machine_request(message: machine_pb2.CreateMachineRequest) -> MachineRequest
         ),
         auto_remove=message.auto_remove,
         wait=parse_wait(message.wait),
+        fastest=parse_start(message.start),
     )
 
 
@@ -77,6 +78,7 @@ def machine_message(machine: Machine) -> machine_pb2.Machine:
         ],
         auto_remove=machine.auto_remove,
         start_kind=machine.start_kind,
+        start_reason=machine.start_reason,
         accelerator=machine.accelerator or "",
         kernel=machine.kernel,
         phases=[

@@ -48,6 +48,7 @@ MACHINES = Table(
     Column("started_ns", BigInteger),
     Column("ended_ns", BigInteger),
     Column("start_kind", String(16), nullable=False),
+    Column("start_reason", Text, nullable=False, server_default=text("''")),
     Column("accelerator", String(16)),
     Column("kernel", Text, nullable=False, server_default=text("''")),
     Column("phases", JSON, nullable=False),

@@ -19,7 +19,7 @@ from uhm_machines.machine import PortMapping, Transport
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["PortBook", "port_refused"]
+__all__ = ["PortBook", "free_port", "port_refused"]
 
 _ANY = "0.0.0.0"  # noqa: S104 - compared with, not bound to
 _REFUSED = re.compile(r"Could not set up host forwarding rule '(tcp|udp):([\d.]+):(\d+)-")
@@ -71,6 +71,14 @@ class PortBook:
                 same_port = (wanted.host_port, wanted.transport) == (port.host_port, port.transport)
                 if same_address and same_port:
                     raise _in_use(wanted, holder=f"machine {name}")
+
+
+@contextmanager
+def free_port() -> Iterator[int]:
+    """A TCP port of loopback that nobody uses, held while the block runs, for QEMU to listen on."""
+    loopback = PortMapping(host_address="127.0.0.1", host_port=0, guest_port=1)
+    with _bound(loopback) as sock:
+        yield sock.getsockname()[1]
 
 
 def port_refused(qemu_log: str) -> PortInUse | None:

@@ -26,7 +26,7 @@ from uhm_machines.disks import read_boot_files
 from uhm_machines.errors import HostUnsuitable
 from uhm_machines.machine import Accelerator
 from uhm_machines.qemu.argv import Hardware, build_probe_argv
-from uhm_machines.qemu.process import DetachedProcess
+from uhm_machines.qemu.process import DetachedProcess, cpu_seconds
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -90,15 +90,16 @@ class HostProbe:
             return Accelerator(self._accelerator)
         return Accelerator.KVM if (await self.host(boot)).kvm else Accelerator.TCG
 
-    async def run_early(self, artifacts: ArtifactStore) -> None:
-        """Probes as soon as there is something to boot, so that the first start need not wait. Runs until cancelled."""
-        while self._host is None:
-            bases = await asyncio.to_thread(lambda: sorted((artifacts.root / "bases").glob("*/base.json")))
+    async def probe_early(self, artifacts: ArtifactStore) -> BootFiles:
+        """Probes as soon as there is something to boot, so that the first start need not wait; answers what it was."""
+        while True:
+            bases = await asyncio.to_thread(lambda: sorted((artifacts.root / "bases").glob("*/base.json"), key=_age))
             if bases:
+                boot = read_boot_files(bases[0].parent)
                 with contextlib.suppress(UhmError):
-                    await self.host(read_boot_files(bases[0].parent))
+                    await self.host(boot)
+                    return boot
             await asyncio.sleep(_LOOK_FOR_BASE_SECONDS)
-        await asyncio.Event().wait()
 
     async def _find_out(self, boot: BootFiles) -> Host:
         version = await asyncio.to_thread(qemu_version, self._qemu)
@@ -133,13 +134,18 @@ class HostProbe:
                 process.close()
 
 
+def _age(path: Path) -> float:
+    """Sorts the newest first."""
+    return -path.stat().st_mtime
+
+
 async def _init_speaks(events: Path, process: DetachedProcess) -> bool:
     """Whether the guest's init says something in time and before QEMU ends."""
     reader = EventLog(events)
     ended = asyncio.create_task(process.ended())
     try:
         async with asyncio.timeout(_KVM_GUEST_SECONDS):
-            while not ended.done() and _cpu_seconds(process.pid) < _KVM_GUEST_CPU_SECONDS:
+            while not ended.done() and cpu_seconds(process.pid) < _KVM_GUEST_CPU_SECONDS:
                 if any(event.name == "init" for event in reader.read_new()):
                     return True
                 await asyncio.sleep(_POLL_SECONDS)
@@ -148,14 +154,6 @@ async def _init_speaks(events: Path, process: DetachedProcess) -> bool:
     finally:
         ended.cancel()
     return any(event.name == "init" for event in reader.read_new())
-
-
-def _cpu_seconds(pid: int) -> float:
-    """Processor time of all threads of a process, user and system (proc_pid_stat(5)); 0 for one that has ended."""
-    with contextlib.suppress(OSError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return 0.0
 
 
 def qemu_version(qemu: str) -> str:

@@ -34,13 +34,15 @@ class Progress:
 
     def take(self, event: GuestEvent) -> None:
         """Adds an event; unknown ones are passed over."""
+        self.booted = True
         match event.name:
-            case "init":
-                self.booted = True
             case "waiting":
                 self.waiting = True
             case "started":
                 self.started = event
+            case "restored":
+                self.started = event
+                self.listening = True
             case "ready":
                 self.listening = True
             case "error":

@@ -9,12 +9,12 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from uhm_machines.errors import InvalidRequest
-from uhm_machines.machine import PortMapping, Transport
+from uhm_machines.machine import PortMapping, StartKind, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Bounds", "MachineRequest", "WaitFor", "checked", "parse_port", "parse_wait"]
+__all__ = ["Bounds", "MachineRequest", "WaitFor", "checked", "parse_port", "parse_start", "parse_wait"]
 
 MIN_MEMORY_MIB: Final = 64
 DEFAULT_MEMORY_MIB: Final = 256
@@ -60,6 +60,8 @@ class MachineRequest:
     ports: tuple[PortMapping, ...] = ()
     auto_remove: bool = False
     wait: WaitFor = WaitFor.RUNNING
+    fastest: StartKind = StartKind.READY
+    """No faster kind of start is taken."""
 
 
 def checked(request: MachineRequest, bounds: Bounds) -> MachineRequest:
@@ -92,6 +94,15 @@ def parse_wait(text: str) -> WaitFor:
     except ValueError:
         known = ", ".join(repr(wait.value) for wait in WaitFor)
         raise InvalidRequest(f"wait is {text!r}; it can be {known}.", field="wait") from None
+
+
+def parse_start(text: str) -> StartKind:
+    """What `start` says. Raises InvalidRequest."""
+    try:
+        return StartKind(text or StartKind.READY)
+    except ValueError:
+        known = ", ".join(repr(kind.value) for kind in StartKind)
+        raise InvalidRequest(f"start is {text!r}; it can be {known}.", field="start") from None
 
 
 def parse_port(*, host_address: str, host_port: int, guest_port: int, protocol: str) -> PortMapping:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from uhm_common.logs import get_logger
 from uhm_machines.errors import InvalidRequest, NameTaken, WrongState
 from uhm_machines.logfiles import follow_log
-from uhm_machines.machine import Machine
+from uhm_machines.machine import Machine, StartKind
 from uhm_machines.names import random_name
 from uhm_machines.output import LogSource
 from uhm_machines.requests import checked
+from uhm_machines.starts.wish import Wish, named, service_of
 from uhm_machines.states import ENDED
 from uhm_machines.timeline import Timeline
 from uhm_machines.workload import workload_of
@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 
     from uhm_common.artifacts import ArtifactStore
     from uhm_common.identity import Identity
-    from uhm_machines.images import Images
+    from uhm_machines.images import Image, Images
     from uhm_machines.ledger import Ledger
     from uhm_machines.live import LiveMachine
     from uhm_machines.output import LogEntry
     from uhm_machines.requests import Bounds, MachineRequest, WaitFor
+    from uhm_machines.starts import Plan, Starts
     from uhm_machines.store import MachineStore
     from uhm_machines.supervisor import Supervisor
 
@@ -40,7 +41,6 @@ DEFAULT_GRACE_SECONDS: Final = 10
 MAX_GRACE_SECONDS: Final = 3600
 DEFAULT_PAGE_SIZE: Final = 50
 MAX_PAGE_SIZE: Final = 1000
-_HOSTNAME_DIGITS: Final = 12
 _NAME_TRIES: Final = 10
 
 
@@ -53,6 +53,7 @@ class MachineService:
         store: MachineStore,
         ledger: Ledger,
         supervisor: Supervisor,
+        starts: Starts,
         images: Images,
         artifacts: ArtifactStore,
         bounds: Bounds,
@@ -60,6 +61,7 @@ class MachineService:
         self._store = store
         self._ledger = ledger
         self._supervisor = supervisor
+        self._starts = starts
         self._images = images
         self._artifacts = artifacts
         self._bounds = bounds
@@ -72,22 +74,18 @@ class MachineService:
         timeline = Timeline()
         request = checked(request, self._bounds)
         image = await self._images.resolve(request.image, identity=identity)
-        machine_id = uuid.uuid4().hex
-        machine = Machine(
-            id=machine_id,
-            name=request.name,
-            owner=identity.username,
-            image_id=image.id,
-            image_reference=image.reference,
+        wish = Wish(
             disk_digest=image.disk_digest,
-            workload=workload_of(request, image.config, hostname=machine_id[:_HOSTNAME_DIGITS]),
+            workload=workload_of(request, image.config),
+            ports=request.ports,
             memory_mib=request.memory_mib,
             vcpus=request.vcpus,
-            ports=request.ports,
-            auto_remove=request.auto_remove,
-            created_ns=time.time_ns(),
+            fastest=request.fastest,
+            service=service_of(image),
         )
-        live = await asyncio.shield(self._supervisor.spawn(self._create(machine, timeline)))
+        live = await asyncio.shield(
+            self._supervisor.spawn(self._create(request, image, wish, owner=identity.username, timeline=timeline))
+        )
         return await live.reached(request.wait)
 
     async def get(self, reference: str, *, identity: Identity) -> Machine:
@@ -118,11 +116,13 @@ class MachineService:
         await asyncio.shield(self._supervisor.spawn(live.stop(grace=grace)))
         return live.machine
 
-    async def start(self, reference: str, *, wait: WaitFor, identity: Identity) -> Machine:
+    async def start(
+        self, reference: str, *, wait: WaitFor, fastest: StartKind = StartKind.READY, identity: Identity
+    ) -> Machine:
         """Starts a machine that has ended, with its disk as it is. Raises WrongState where it has not."""
         timeline = Timeline()
         machine = await self._store.find(identity.username, reference)
-        live = await asyncio.shield(self._supervisor.spawn(self._start(machine, timeline)))
+        live = await asyncio.shield(self._supervisor.spawn(self._start(machine, fastest, timeline)))
         return await live.reached(wait)
 
     async def delete(self, reference: str, *, force: bool, identity: Identity) -> None:
@@ -156,16 +156,43 @@ class MachineService:
             async for entry in follow_log(path, source, tail=tail, until=(lambda: changes.over) if goes_on else None):
                 yield entry
 
-    async def _create(self, machine: Machine, timeline: Timeline) -> LiveMachine:
-        machine = await self._record(machine)
+    async def _create(
+        self, request: MachineRequest, image: Image, wish: Wish, *, owner: str, timeline: Timeline
+    ) -> LiveMachine:
+        plan = await self._starts.plan(wish)
+        try:
+            machine = Machine(
+                id=plan.machine_id,
+                name=request.name,
+                owner=owner,
+                image_id=image.id,
+                image_reference=image.reference,
+                disk_digest=image.disk_digest,
+                workload=named(wish.workload, plan.machine_id),
+                memory_mib=request.memory_mib,
+                vcpus=request.vcpus,
+                ports=request.ports,
+                auto_remove=request.auto_remove,
+                created_ns=time.time_ns(),
+            )
+            return await self._launch_new(machine, plan, timeline)
+        finally:
+            await self._starts.drop(plan)
+
+    async def _launch_new(self, machine: Machine, plan: Plan, timeline: Timeline) -> LiveMachine:
         async with self._supervisor.lock(machine.id):
             try:
-                await asyncio.to_thread(self._artifacts.take_lease, machine.disk_digest, holder=machine.id)
-                await asyncio.to_thread(self._supervisor.files(machine.id).make)
-                return await self._supervisor.launch(machine, timeline)
+                await asyncio.to_thread(self._make_room, machine)
+                return await self._supervisor.launch(machine, plan, timeline, record=self._record)
             except BaseException:
+                await self._starts.drop(plan)
                 await self._supervisor.remove(machine)
                 raise
+
+    def _make_room(self, machine: Machine) -> None:
+        """Keeps its image's disk from being deleted, and makes its directory."""
+        self._artifacts.take_lease(machine.disk_digest, holder=machine.id)
+        self._supervisor.files(machine.id).make()
 
     async def _record(self, machine: Machine) -> Machine:
         """Records a new machine, under a name of its own where it was given none. Raises NameTaken."""
@@ -192,12 +219,22 @@ class MachineService:
             if other.auto_remove and other.status in ENDED and self._supervisor.live(other.id) is None:
                 await self._supervisor.remove(other)
 
-    async def _start(self, machine: Machine, timeline: Timeline) -> LiveMachine:
+    async def _start(self, machine: Machine, fastest: StartKind, timeline: Timeline) -> LiveMachine:
         async with self._supervisor.lock(machine.id):
             machine = await self._store.find(machine.owner, machine.id)
             if machine.status not in ENDED:
                 raise WrongState(f"Machine {machine.name} is {machine.status}.", hint="Stop it first.")
-            return await self._supervisor.launch(machine, timeline)
+            wish = Wish(
+                disk_digest=machine.disk_digest,
+                workload=machine.workload,
+                ports=machine.ports,
+                memory_mib=machine.memory_mib,
+                vcpus=machine.vcpus,
+                fastest=fastest,
+                has_disk=True,
+            )
+            plan = await self._starts.plan(wish)
+            return await self._supervisor.launch(machine, plan, timeline, record=self._ledger.rewrite)
 
     async def _delete(self, machine: Machine, *, force: bool) -> None:
         while True:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from uhm_common.identity import current_identity
 from uhm_machines.messages import log_message, log_source, machine_message, machine_request
-from uhm_machines.requests import parse_wait
+from uhm_machines.requests import parse_start, parse_wait
 from uhmalguhm.machines.v1 import machine_pb2, machine_pb2_grpc
 
 if TYPE_CHECKING:
@@ -67,7 +67,12 @@ class MachineServicer(machine_pb2_grpc.MachineServiceServicer):
         self, request: machine_pb2.StartMachineRequest, _context: Context
     ) -> machine_pb2.StartMachineResponse:
         """Starts a machine that has ended."""
-        machine = await self._service.start(request.id, wait=parse_wait(request.wait), identity=current_identity())
+        machine = await self._service.start(
+            request.id,
+            wait=parse_wait(request.wait),
+            fastest=parse_start(request.start),
+            identity=current_identity(),
+        )
         return machine_pb2.StartMachineResponse(machine=machine_message(machine))
 
     async def DeleteMachine(  # noqa: N802

@@ -8,8 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Final, TypeVar
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,21 +20,21 @@ from structlog.contextvars import unbind_contextvars
 
 from uhm_common.logs import get_logger
 from uhm_common.process import ProcessFailed
-from uhm_machines.channel import EventLog
-from uhm_machines.errors import WrongState
+from uhm_machines.channel import EventLog, GuestChannel
+from uhm_machines.errors import PortInUse, QmpFailed, WrongState
 from uhm_machines.files import MachineFiles
 from uhm_machines.live import LiveMachine, final_changes
 from uhm_machines.logfiles import punch_oldest
-from uhm_machines.machine import ID_PATTERN
+from uhm_machines.machine import ID_PATTERN, StartKind
 from uhm_machines.output import LogSource
 from uhm_machines.progress import Progress
+from uhm_machines.qemu.monitor import open_ports_again
 from uhm_machines.qemu.process import DetachedProcess, read_exit
+from uhm_machines.qemu.qmp import qmp_session
 from uhm_machines.states import ENDED, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
-    from pathlib import Path
-    from typing import Any
+    from collections.abc import Coroutine
 
     from uhm_common.artifacts import ArtifactStore
     from uhm_machines.capacity import Capacity
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
     from uhm_machines.ledger import Ledger
     from uhm_machines.machine import Machine
     from uhm_machines.ports import PortBook
-    from uhm_machines.starts import Starts
+    from uhm_machines.starts import Plan, Starts
     from uhm_machines.store import MachineStore
     from uhm_machines.timeline import Timeline
 
@@ -56,6 +59,24 @@ _LOG_CHECK_SECONDS: Final = 1.0
 _KEPT_EVENT_BYTES: Final = 1 << 20
 """Events of a well-behaved guest are a few lines; nobody else's shall fill the disk."""
 _INSIST_SECONDS: Final = 1.0
+_ADOPT_SECONDS: Final = 10.0
+_UNDER_WAY: Final = frozenset({"restored", "started"})
+"""Events after which a restored guest needs nobody to lead it on."""
+
+
+_BEGIN: Final[Mapping[str, Any]] = {
+    "status": Status.STARTING,
+    "start_reason": "",
+    "reason": "",
+    "exit_code": None,
+    "started_ns": None,
+    "ended_ns": None,
+    "phases": (),
+    "console_tail": "",
+}
+"""What is recorded of a machine when a start begins."""
+
+Record = Callable[["Machine"], Awaitable["Machine"]]
 
 
 class Supervisor:
@@ -106,44 +127,39 @@ class Supervisor:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def launch(self, machine: Machine, timeline: Timeline) -> LiveMachine:
-        """Starts a machine that has its directory. The caller holds its lock.
+    async def launch(self, machine: Machine, plan: Plan, timeline: Timeline, *, record: Record) -> LiveMachine:
+        """Starts a machine that has its directory, as planned or slower. The caller holds its lock.
 
-        Raises what keeps it from starting: CapacityExhausted and PortInUse leave it as it was, what comes later
-        (StartFailed and others) leaves it failed.
+        `record` writes the machine down once it has its ports and before anything runs, and answers it. Raises what
+        keeps it from starting: CapacityExhausted and PortInUse come before that; what comes later (StartFailed and
+        others) leaves it failed.
         """
         self._capacity.take(machine.id, memory_mib=machine.memory_mib)
         try:
             with self._ports.claim(machine.id, name=machine.name, ports=machine.ports) as ports:
-                machine = await self._ledger.change(
-                    machine,
-                    status=Status.STARTING,
-                    starts=machine.starts + 1,
-                    ports=ports,
-                    reason="",
-                    exit_code=None,
-                    started_ns=None,
-                    ended_ns=None,
-                    phases=(),
-                    console_tail="",
-                )
+                begin = {**_BEGIN, "start_kind": plan.kind, "starts": machine.starts + 1, "ports": ports}
+                machine = await record(replace(machine, **begin))
+                self._ports.note(machine.id, name=machine.name, ports=ports)
                 try:
-                    started = await self._starts.run(machine, self.files(machine.id), timeline)
+                    started = await self._starts.run(plan, machine, self.files(machine.id), timeline)
                 except BaseException as error:
                     await self._ledger.change(machine, status=Status.FAILED, reason=str(error) or "The start was cut.")
                     raise
         except BaseException:
             self._capacity.release(machine.id)
             raise
-        machine = await self._ledger.change(
-            machine,
-            pid=started.process.pid,
-            start_kind=started.kind,
-            accelerator=started.accelerator,
-            kernel=started.kernel,
-            phases=timeline.phases(),
-        )
-        return self._follow(machine, started.process, timeline)
+        changes = {
+            "pid": started.process.pid,
+            "start_kind": plan.kind,
+            "start_reason": plan.reason,
+            "accelerator": plan.shape.accelerator,
+            "kernel": plan.disk.boot.kernel_version,
+            "phases": timeline.phases(),
+            **(_serving() if plan.kind is StartKind.READY else {}),
+        }
+        begun = machine
+        machine = await _insist(lambda: self._ledger.change(begun, **changes), machine_id=machine.id)
+        return self._follow(machine, started.process, channel=started.channel, timeline=timeline)
 
     async def remove(self, machine: Machine) -> None:
         """Removes all that there is of a machine without a process. The caller holds its lock."""
@@ -158,9 +174,7 @@ class Supervisor:
         recorded = await self._store.all()
         found: list[tuple[Machine, DetachedProcess]] = []
         for machine in recorded:
-            if machine.status not in ENDED and (
-                process := await DetachedProcess.adopt(self.files(machine.id).directory)
-            ):
+            if machine.status not in ENDED and (process := await self._adopt_process(machine)):
                 found.append((machine, process))
             elif machine.status not in ENDED:
                 await self._conclude_absent(machine)
@@ -174,7 +188,7 @@ class Supervisor:
         for machine, process in found:
             self._capacity.note(machine.id, memory_mib=machine.memory_mib)
             self._ports.note(machine.id, name=machine.name, ports=machine.ports)
-            live = self._follow(await self._ledger.change(machine, pid=process.pid), process, None)
+            live = self._follow(await self._ledger.change(machine, pid=process.pid), process)
             if machine.status is Status.STOPPING:
                 self.spawn(live.stop(grace=STOP_AGAIN_GRACE_SECONDS))
         log.info("machines.adopted", live=len(found), recorded=len(recorded))
@@ -205,11 +219,43 @@ class Supervisor:
             live.close()
         self._live.clear()
 
-    def _follow(self, machine: Machine, process: DetachedProcess, timeline: Timeline | None) -> LiveMachine:
+    async def _adopt_process(self, machine: Machine) -> DetachedProcess | None:
+        """The process of a machine that lives; None where there is none.
+
+        One that was being restored when the service ended cannot be led on from there, so it is ended. A kernel that
+        boots goes on by itself, as does a guest that was told what to do; only its ports may not all be open.
+        """
+        files = self.files(machine.id)
+        process = await DetachedProcess.adopt(files.directory)
+        if process is None or machine.status is not Status.STARTING:
+            return process
+        events = await asyncio.to_thread(EventLog(files.events).read_rest)
+        if not _is_restored(process) or any(event.name in _UNDER_WAY for event in events):
+            with contextlib.suppress(QmpFailed, PortInUse):
+                async with qmp_session(files.qmp_socket, within=_ADOPT_SECONDS) as session:
+                    await open_ports_again(session, machine.ports)
+                return process
+        log.warning("machine.start_was_cut_short", machine_id=machine.id)
+        process.kill()
+        await process.ended()
+        process.close()
+        files.pid.unlink(missing_ok=True)  # as where it never came to be
+        return None
+
+    def _follow(
+        self,
+        machine: Machine,
+        process: DetachedProcess,
+        *,
+        channel: GuestChannel | None = None,
+        timeline: Timeline | None = None,
+    ) -> LiveMachine:
+        files = self.files(machine.id)
         live = LiveMachine(
             machine,
-            self.files(machine.id),
+            files,
             process,
+            channel=channel or GuestChannel(files.control_socket),
             ledger=self._ledger,
             timeline=timeline,
             start_seconds=self._start_seconds,
@@ -276,6 +322,18 @@ class Supervisor:
                 await process.ended()
                 process.close()
             await asyncio.to_thread(MachineFiles(stray).remove)
+
+
+def _is_restored(process: DetachedProcess) -> bool:
+    """Whether a QEMU was started to be restored from a snapshot, rather than to boot."""
+    with contextlib.suppress(OSError):
+        return b"\0-incoming\0" in Path(f"/proc/{process.pid}/cmdline").read_bytes()
+    return False
+
+
+def _serving() -> dict[str, Any]:
+    """What is known of a machine that was restored as it served."""
+    return {"status": Status.RUNNING, "started_ns": time.time_ns(), "listening": True}
 
 
 async def _insist(work: Callable[[], Awaitable[_T]], *, machine_id: str) -> _T:

@@ -25,6 +25,7 @@ class Mark(StrEnum):
     ASKED = "asked"
     PREPARED = "prepared"
     SPAWNED = "spawned"
+    RESTORED = "restored"
     INIT = "init"
     STARTED = "started"
     FIRST_OUTPUT = "first_output"
@@ -33,14 +34,15 @@ class Mark(StrEnum):
 
 _OF_GUEST: Final = {mark.value: mark for mark in (Mark.INIT, Mark.STARTED, Mark.FIRST_OUTPUT, Mark.READY)}
 _PHASES: Final = (
-    ("prepare", Mark.ASKED, Mark.PREPARED),
-    ("spawn", Mark.PREPARED, Mark.SPAWNED),
-    ("kernel", Mark.SPAWNED, Mark.INIT),
-    ("init", Mark.INIT, Mark.STARTED),
-    ("first_output", Mark.STARTED, Mark.FIRST_OUTPUT),
-    ("listening", Mark.STARTED, Mark.READY),
+    ("prepare", (Mark.ASKED,), Mark.PREPARED),
+    ("spawn", (Mark.PREPARED,), Mark.SPAWNED),
+    ("restore", (Mark.SPAWNED,), Mark.RESTORED),
+    ("kernel", (Mark.SPAWNED,), Mark.INIT),
+    ("init", (Mark.INIT, Mark.RESTORED), Mark.STARTED),
+    ("first_output", (Mark.STARTED, Mark.RESTORED), Mark.FIRST_OUTPUT),
+    ("listening", (Mark.STARTED,), Mark.READY),
 )
-"""Each phase with the marks that it lies between."""
+"""Each phase with the marks that it lies between; it begins at the first of several that there is."""
 
 
 @dataclass(slots=True)
@@ -66,12 +68,15 @@ class Timeline:
         """The phases that have both their ends, in order."""
         times = {Mark.ASKED: self.asked} | self._host
         times |= {mark: moment + self._offset for mark, moment in self._guest.items()}
-        return tuple(
-            Phase(
-                name=name,
-                start_ms=round((times[first] - self.asked) * 1000, 3),
-                duration_ms=round(max(0.0, times[last] - times[first]) * 1000, 3),
-            )
-            for name, first, last in _PHASES
-            if first in times and last in times
-        )
+        found = []
+        for name, firsts, last in _PHASES:
+            first = next((mark for mark in firsts if mark in times), None)
+            if first is not None and last in times:
+                found.append(
+                    Phase(
+                        name=name,
+                        start_ms=round((times[first] - self.asked) * 1000, 3),
+                        duration_ms=round(max(0.0, times[last] - times[first]) * 1000, 3),
+                    )
+                )
+        return tuple(found)

@@ -25,15 +25,18 @@ _MAX_PORT = 65535
 _MAX_WATCHED = 64
 
 
-def workload_of(request: MachineRequest, config: ImageConfig, *, hostname: str) -> Workload:
-    """What to run for this request with this image. Raises InvalidRequest where there is nothing to run."""
+def workload_of(request: MachineRequest, config: ImageConfig) -> Workload:
+    """What to run for this request with this image; its host name is empty where none was asked for.
+
+    Raises InvalidRequest where there is nothing to run.
+    """
     published = {port.guest_port for port in request.ports if port.transport is Transport.TCP}
     return Workload(
         argv=join_argv(config.entrypoint, config.cmd, entrypoint=request.entrypoint, command=request.command),
         env=join_env(config.env, request.env),
         working_dir=request.working_dir or config.working_dir,
         user=request.user or config.user,
-        hostname=request.hostname or hostname,
+        hostname=request.hostname,
         stop_signal=signal_number(config.stop_signal),
         watched_ports=tuple(sorted(published | exposed_tcp_ports(config.exposed_ports))[:_MAX_WATCHED]),
     )

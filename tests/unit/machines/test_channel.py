@@ -1,9 +1,20 @@
 import asyncio
 import socket
+import time
+from dataclasses import replace
 
 import pytest
 
-from uhm_machines.channel import EventLog, GuestChannel, GuestEvent, Verb, encode_run, parse_event
+from uhm_machines.channel import (
+    EventLog,
+    GuestChannel,
+    GuestEvent,
+    Verb,
+    encode_check,
+    encode_restore,
+    encode_run,
+    parse_event,
+)
 from uhm_machines.files import connect_unix, listen_unix
 from uhm_machines.machine import Workload
 
@@ -13,15 +24,51 @@ WORKLOAD = Workload(
 )  # fmt: skip
 
 
+def decoded(payload):
+    words = payload.decode().split("\0")
+    assert words.pop() == ""
+    return list(zip(words[::2], words[1::2], strict=True))
+
+
+def is_now(pair):
+    return pair[0] == "time" and abs(int(pair[1]) - time.time_ns()) < 60e9
+
+
 def test_run_holds_pairs_in_order():
-    words = encode_run(WORKLOAD).decode().split("\0")
-    pairs = list(zip(words[::2], words[1::2], strict=False))
-    assert pairs[:9] == [
+    pairs = decoded(encode_run(WORKLOAD, machine_id="ab12"))
+    assert pairs[:10] == [
         ("arg", "sh"), ("arg", ""), ("arg", "-c"), ("env", "A=1"), ("env", "B="), ("port", "80"), ("port", "443"),
-        ("user", "app"), ("hostname", "box"),
+        ("user", "app"), ("hostname", "box"), ("machine-id", "ab12"),
     ]  # fmt: skip
-    assert pairs[9][0] == "time"
-    assert words[-1] == ""
+    assert is_now(pairs[10])
+    assert len(pairs) == 11
+
+
+def test_a_guest_that_was_restored_gets_randomness_of_its_own():
+    first, second = (decoded(encode_run(WORKLOAD, machine_id="ab12", reseed=True)) for _ in range(2))
+    assert [pair[0] for pair in first[10:]] == ["time", "entropy"]
+    assert len(bytes.fromhex(first[-1][1])) >= 32
+    assert first[-1] != second[-1]
+
+
+def test_restore_tells_a_clone_who_it_is():
+    first, second = (decoded(encode_restore(hostname="box", machine_id="ab12")) for _ in range(2))
+    assert first[:2] == [("hostname", "box"), ("machine-id", "ab12")]
+    assert is_now(first[2])
+    assert [pair[0] for pair in first[3:]] == ["entropy"]
+    assert first[3] != second[3]
+
+
+def test_a_check_is_a_command_and_its_time():
+    assert decoded(encode_check(["sh", "", "-c"], timeout_ms=1500)) == [
+        ("arg", "sh"), ("arg", ""), ("arg", "-c"), ("timeout", "1500"),
+    ]  # fmt: skip
+
+
+def test_a_message_of_the_largest_request_fits():
+    words = tuple("x" * 511 for _ in range(1000))
+    workload = replace(WORKLOAD, argv=words, env=words, watched_ports=tuple(range(60000, 60064)))
+    assert len(encode_run(workload, machine_id="a" * 32, reseed=True)) <= 1 << 20
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,27 @@ async def test_a_hung_daemon_is_replaced(exports, monkeypatch):
     assert [await served(exports, digest) for digest in (GOOD, OTHER)] == [True, True]
 
 
+async def test_a_disk_in_use_takes_no_word_with_the_daemon(exports):
+    await exports.acquire(GOOD, machine_id="1")
+    pid = daemon_pid(exports)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(5):
+            await exports.acquire(GOOD, machine_id="2")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    await exports.release(GOOD, machine_id="1")
+    assert await served(exports, GOOD)
+    await exports.release(GOOD, machine_id="2")
+    assert not await served(exports, GOOD)
+
+
+async def test_a_disk_that_is_being_given_up_is_exported_again(exports):
+    await exports.acquire(GOOD, machine_id="1")
+    await asyncio.gather(exports.release(GOOD, machine_id="1"), exports.acquire(GOOD, machine_id="2"))
+    assert await served(exports, GOOD)
+
+
 async def test_nothing_runs_where_nothing_is_used(exports):
     await exports.adopt({})
     await exports.release(GOOD, machine_id="1")

@@ -2,7 +2,7 @@ import pytest
 
 from tests.unit.machines.test_store import a_machine
 from uhm_machines.errors import InvalidRequest
-from uhm_machines.machine import Accelerator, Phase, Transport
+from uhm_machines.machine import Accelerator, Phase, StartKind, Transport
 from uhm_machines.messages import log_message, log_source, machine_message, machine_request
 from uhm_machines.names import random_name
 from uhm_machines.output import LogEntry, LogSource
@@ -14,11 +14,27 @@ from uhmalguhm.machines.v1 import machine_pb2 as pb
 def test_a_request():
     request = machine_request(
         pb.CreateMachineRequest(
-            image="nginx", command=["a"], ports=[pb.PortMapping(guest_port=53, protocol="udp")], wait="listening"
+            image="nginx",
+            command=["a"],
+            ports=[pb.PortMapping(guest_port=53, protocol="udp")],
+            wait="listening",
+            start="template",
         )
     )
+    assert request.fastest is StartKind.TEMPLATE
     assert (request.image, request.command, request.wait) == ("nginx", ("a",), WaitFor.LISTENING)
     assert (request.ports[0].host_address, request.ports[0].transport) == ("127.0.0.1", Transport.UDP)
+
+
+@pytest.mark.parametrize("field", ["wait", "start"])
+def test_a_request_that_has_no_meaning(field):
+    with pytest.raises(InvalidRequest, match=f"{field} is 'soon'"):
+        machine_request(pb.CreateMachineRequest(image="nginx", **{field: "soon"}))
+
+
+def test_a_machine_says_why_it_did_not_start_faster():
+    message = machine_message(a_machine(start_kind=StartKind.TEMPLATE, start_reason="Ready: the user was asked for."))
+    assert (message.start_kind, message.start_reason) == ("template", "Ready: the user was asked for.")
 
 
 def test_a_machine_that_runs():

@@ -6,7 +6,7 @@ import pytest
 
 from uhm_machines.errors import InvalidRequest, PortInUse
 from uhm_machines.machine import PortMapping, Transport
-from uhm_machines.ports import PortBook, port_refused
+from uhm_machines.ports import PortBook, free_port, port_refused
 
 
 def port(number=0, *, address="127.0.0.1", transport=Transport.TCP):
@@ -33,6 +33,16 @@ def test_any_free_port(transport):
 def test_the_emulator_can_listen_while_the_port_is_held():
     with PortBook().claim("a", name="a", ports=[port()]) as claimed, listening(claimed[0].host_port):
         pass
+
+
+def test_a_free_port_is_held_for_the_emulator():
+    with free_port() as number:
+        with listening(number):
+            pass
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", number))
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", number))
 
 
 def test_a_port_that_another_program_has():

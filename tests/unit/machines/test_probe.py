@@ -1,15 +1,12 @@
 import json
-from pathlib import Path
 
 import pytest
 
+from tests.unit.machines.stand_ins import BOOT
 from uhm_machines import probe as probing
 from uhm_machines.errors import HostUnsuitable
 from uhm_machines.machine import Accelerator
 from uhm_machines.probe import HostProbe, parse_version, qemu_version
-from uhm_machines.qemu.argv import BootFiles
-
-BOOT = BootFiles(kernel=Path("/k"), kernel_version="6.1", initramfs=Path("/i"), command_line="")
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 import pytest
 
 from uhm_machines.errors import InvalidRequest
-from uhm_machines.machine import PortMapping, Transport
-from uhm_machines.requests import Bounds, MachineRequest, WaitFor, checked, parse_port, parse_wait
+from uhm_machines.machine import PortMapping, StartKind, Transport
+from uhm_machines.requests import Bounds, MachineRequest, WaitFor, checked, parse_port, parse_start, parse_wait
 
 BOUNDS = Bounds(memory_mib=4096, vcpus=4)
 
@@ -14,6 +14,7 @@ def port(host_port, **fields):
 def test_defaults():
     request = checked(MachineRequest(image="nginx"), BOUNDS)
     assert (request.memory_mib, request.vcpus, request.wait) == (256, 1, WaitFor.RUNNING)
+    assert request.fastest is StartKind.READY
 
 
 @pytest.mark.parametrize(
@@ -77,3 +78,11 @@ def test_wait():
     ]  # fmt: skip
     with pytest.raises(InvalidRequest, match="'soon'"):
         parse_wait("soon")
+
+
+def test_start():
+    assert [parse_start(text) for text in ("", "cold", "template", "ready")] == [
+        StartKind.READY, StartKind.COLD, StartKind.TEMPLATE, StartKind.READY,
+    ]  # fmt: skip
+    with pytest.raises(InvalidRequest, match="start is 'warm'; it can be 'cold', 'template', 'ready'"):
+        parse_start("warm")

@@ -4,8 +4,8 @@ import pytest
 
 from uhm_common.database import Database
 from uhm_machines.errors import AmbiguousId, InvalidRequest, MachineNotFound, NameTaken
-from uhm_machines.machine import Accelerator, Machine, Phase, PortMapping, Transport, Workload
-from uhm_machines.models import MACHINES
+from uhm_machines.machine import Accelerator, Machine, Phase, PortMapping, StartKind, Transport, Workload
+from uhm_machines.models import MACHINES, VERSION_TABLE, Base
 from uhm_machines.states import Status
 from uhm_machines.store import MachineStore
 
@@ -47,7 +47,8 @@ async def test_a_machine_comes_back_as_it_was(store):
     changed = replace(
         machine,
         status=Status.EXITED, exit_code=3, accelerator=Accelerator.TCG, started_ns=1, ended_ns=2, pid=None,
-        kernel="6.1 minimal", phases=(Phase(name="kernel", start_ms=1.5, duration_ms=2.25),), console_tail="x\ny",
+        kernel="6.1 minimal", start_kind=StartKind.READY, start_reason="Fast.",
+        phases=(Phase(name="kernel", start_ms=1.5, duration_ms=2.25),), console_tail="x\ny",
     )  # fmt: skip
     await store.update(changed)
     assert await store.all() == [changed]
@@ -107,6 +108,21 @@ async def test_what_is_listed(store):
 
     assert await listed(include_ended=False) == {Status.RUNNING, Status.CREATED}
     assert await listed(include_ended=True) == {Status.RUNNING, Status.CREATED, Status.EXITED}
+
+
+async def test_the_migrations_make_what_the_models_say(store):
+    def differences(connection):
+        from alembic.autogenerate import compare_metadata  # noqa: PLC0415 - it is slow to import
+        from alembic.migration import MigrationContext  # noqa: PLC0415
+
+        options = {
+            "version_table": VERSION_TABLE,
+            "include_name": lambda name, kind, _: kind != "table" or name != VERSION_TABLE,
+        }
+        return compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata)
+
+    async with store._database.read() as session:
+        assert await (await session.connection()).run_sync(differences) == []
 
 
 def test_each_field_of_a_machine_has_its_column():

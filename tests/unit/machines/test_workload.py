@@ -71,10 +71,10 @@ def test_the_request_goes_over_the_image():
         PortMapping(host_address="127.0.0.1", host_port=0, guest_port=8080),
         PortMapping(host_address="127.0.0.1", host_port=0, guest_port=53, transport=Transport.UDP),
     )
-    plain = workload_of(MachineRequest(image="i"), config, hostname="abc")
-    assert (plain.working_dir, plain.user, plain.hostname, plain.stop_signal) == ("/srv", "app", "abc", 2)
+    plain = workload_of(MachineRequest(image="i"), config)
+    assert (plain.working_dir, plain.user, plain.hostname, plain.stop_signal) == ("/srv", "app", "", 2)
     assert plain.watched_ports == (80,)
     asked = MachineRequest(image="i", working_dir="/x", user="0", hostname="h", ports=published)
-    over = workload_of(asked, config, hostname="abc")
+    over = workload_of(asked, config)
     assert (over.working_dir, over.user, over.hostname) == ("/x", "0", "h")
     assert over.watched_ports == (80, 8080)

@@ -2,49 +2,63 @@
 
 The machine type is `microvm` with ACPI and without the old timers and interrupt controller: 25 of 25 boots on a busy
 host, where the defaults came up in 11 of 30 (no clock to calibrate delays with). Device order and port names are the
-contract with the guest: docs/guest.md.
+contract with the guest: docs/guest.md. All kinds of start have the same devices, which is what lets one machine be
+saved and another be restored from it; what lies behind them differs (uhm_machines.qemu.blocks).
 
-The image's disk is a read-only NBD export on a Unix socket, the machine's own disk a qcow2 over it. Host caching stays
-on, because machines share what they read; a guest's flush is an fdatasync of the overlay, so what a database in the
-guest has committed is on the host's disk; what the guest discards is given back to the host's file system.
+The network card has no forwarded ports: they are opened on the running machine (uhm_machines.qemu.monitor).
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from uhm_machines.machine import Accelerator
+from uhm_machines.qemu.blocks import TOP
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from uhm_machines.machine import PortMapping
+    from uhm_machines.qemu.blocks import Node
 
 __all__ = [
-    "RECONNECT_SECONDS",
+    "CPU",
+    "MACHINE",
+    "NETWORK",
     "BootFiles",
-    "ExportedDisk",
     "Hardware",
+    "MemoryFile",
     "Sockets",
     "build_argv",
     "build_probe_argv",
-    "clock_arguments",
+    "device_signature",
 ]
 
-RECONNECT_SECONDS: Final = 3600
-"""How long reads of the image wait for the export to come back, before the guest sees an error."""
-_OPEN_SECONDS: Final = 10
-_MACHINE: Final = "microvm,accel={accelerator},acpi=on,pit=off,pic=off,rtc=on,isa-serial=off"
+MACHINE: Final = "microvm,acpi=on,pit=off,pic=off,rtc=on,isa-serial=off"
+CPU: Final = {Accelerator.KVM: "host", Accelerator.TCG: "max"}
+NETWORK: Final = "net"
+"""Names the user-mode network in the monitor."""
 _SANDBOX: Final = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
-_CPU: Final = {Accelerator.KVM: "host", Accelerator.TCG: "max"}
+_DEVICES: Final = (
+    "virtio-serial-device",
+    "virtconsole,chardev=console",
+    "virtserialport,chardev=control,name=uhm.control",
+    "virtserialport,chardev=events,name=uhm.events",
+    "virtserialport,chardev=output,name=uhm.output",
+    f"virtio-blk-device,drive={TOP},discard=on",
+    f"virtio-net-device,netdev={NETWORK}",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootFiles:
     """What the guest boots."""
 
+    base: str
+    """Digest of the base that they are of."""
     kernel: Path
     """An ELF vmlinux with the PVH entry point."""
     kernel_version: str
@@ -65,12 +79,12 @@ class Hardware:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExportedDisk:
-    """The image's disk, and the overlay of this machine over it. Paths are relative to the machine's directory."""
+class MemoryFile:
+    """A file that is the guest's memory."""
 
-    socket: str
-    export: str
-    overlay: str
+    path: Path
+    shared: bool
+    """Whether what the guest writes goes to the file; else it stays the machine's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,82 +100,67 @@ def build_argv(
     *,
     boot: BootFiles,
     hardware: Hardware,
-    disk: ExportedDisk,
+    blocks: Sequence[Node],
     sockets: Sockets,
-    ports: Sequence[PortMapping] = (),
+    memory: MemoryFile | None = None,
+    template: bool = False,
+    incoming: bool = False,
 ) -> list[str]:
-    """The argument list; its relative paths are those of uhm_machines.files.MachineFiles."""
-    return [
-        *_board(qemu, boot, hardware),
-        *("-chardev", f"socket,id=qmp,fd={sockets.qmp},server=on,wait=off"),
-        *("-mon", "chardev=qmp,mode=control"),
-        *_serial_ports(sockets.control),
-        *_disk(disk),
-        *_network(ports),
-    ]
+    """The argument list; its relative paths are those of uhm_machines.files.MachineFiles.
+
+    `blocks` has a node named TOP; without `memory` the guest's is anonymous. A `template` waits for its disk; with
+    `incoming` nothing runs until a saved state is loaded.
+    """
+    argv = _board(qemu, boot, hardware, memory=memory, options=" uhm.template" if template else "")
+    argv += ["-chardev", f"socket,id=qmp,fd={sockets.qmp},server=on,wait=off", "-mon", "chardev=qmp,mode=control"]
+    for name, file in (("console", "console.log"), ("events", "events"), ("output", "output")):
+        argv += ["-chardev", f"file,id={name},path={file},append=on"]
+    argv += ["-chardev", f"socket,id=control,fd={sockets.control},server=on,wait=off"]
+    for node in blocks:
+        argv += ["-blockdev", json.dumps(node)]
+    argv += ["-netdev", f"user,id={NETWORK},ipv6=off"]
+    for device in _DEVICES:
+        argv += ["-device", device]
+    return [*argv, "-incoming", "defer"] if incoming else argv
 
 
 def build_probe_argv(qemu: str, *, boot: BootFiles, hardware: Hardware) -> list[str]:
     """The argument list of a guest without a disk, that is to show whether it comes up: it writes to `events`."""
     return [
-        *_board(qemu, boot, hardware),
+        *_board(qemu, boot, hardware, memory=None),
         *("-device", "virtio-serial-device"),
         *("-chardev", "file,id=events,path=events"),
         *("-device", "virtserialport,chardev=events,name=uhm.events"),
     ]
 
 
-def clock_arguments(tsc_khz: int) -> str:
-    """What the kernel must be told to trust its only clock, the time stamp counter."""
-    return f"tsc_early_khz={tsc_khz} tsc=reliable no_timer_check"
+def device_signature() -> str:
+    """Names the board and its devices: a saved state is of use only to a machine that has the same."""
+    return hashlib.sha256("\n".join((MACHINE, *_DEVICES)).encode()).hexdigest()[:16]
 
 
-def quoted(value: str) -> str:
-    """A value as QEMU's option lists take it: a comma ends one, two are one."""
-    return value.replace(",", ",,")
-
-
-def _board(qemu: str, boot: BootFiles, hardware: Hardware) -> list[str]:
-    command_line = f"{boot.command_line} console=hvc0 {clock_arguments(hardware.tsc_khz)}"
-    return [
+def _board(
+    qemu: str, boot: BootFiles, hardware: Hardware, *, memory: MemoryFile | None, options: str = ""
+) -> list[str]:
+    """`tsc_early_khz` and the two after it: the time stamp counter is the only clock, and must be trusted."""
+    clock = f"tsc_early_khz={hardware.tsc_khz} tsc=reliable no_timer_check"
+    argv = [
         qemu,
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
         *("-sandbox", _SANDBOX),
-        *("-machine", _MACHINE.format(accelerator=hardware.accelerator)),
-        *("-cpu", _CPU[hardware.accelerator]),
+        *("-cpu", CPU[hardware.accelerator]),
         *("-smp", str(hardware.vcpus), "-m", str(hardware.memory_mib)),
-        *("-kernel", str(boot.kernel), "-initrd", str(boot.initramfs), "-append", command_line),
+        *("-kernel", str(boot.kernel), "-initrd", str(boot.initramfs)),
+        *("-append", f"{boot.command_line} console=hvc0 {clock}{options}"),
     ]
-
-
-def _serial_ports(control: int) -> list[str]:
-    return [
-        *("-device", "virtio-serial-device"),
-        *("-chardev", "file,id=console,path=console.log,append=on"),
-        *("-device", "virtconsole,chardev=console"),
-        *("-chardev", f"socket,id=control,fd={control},server=on,wait=off"),
-        *("-device", "virtserialport,chardev=control,name=uhm.control"),
-        *("-chardev", "file,id=events,path=events,append=on"),
-        *("-device", "virtserialport,chardev=events,name=uhm.events"),
-        *("-chardev", "file,id=output,path=output,append=on"),
-        *("-device", "virtserialport,chardev=output,name=uhm.output"),
-    ]
-
-
-def _disk(disk: ExportedDisk) -> list[str]:
-    image = (
-        f"driver=nbd,node-name=image,read-only=on,server.type=unix,server.path={quoted(disk.socket)},"
-        f"export={quoted(disk.export)},reconnect-delay={RECONNECT_SECONDS},open-timeout={_OPEN_SECONDS}"
-    )
-    overlay = (
-        f"driver=qcow2,node-name=disk,backing=image,discard=unmap,"
-        f"file.driver=file,file.filename={quoted(disk.overlay)},file.discard=unmap"
-    )
-    return ["-blockdev", image, "-blockdev", overlay, "-device", "virtio-blk-device,drive=disk,discard=on"]
-
-
-def _network(ports: Sequence[PortMapping]) -> list[str]:
-    forwards = "".join(
-        f",hostfwd={port.transport}:{port.host_address}:{port.host_port}-:{port.guest_port}" for port in ports
-    )
-    return ["-netdev", f"user,id=net,ipv6=off{forwards}", "-device", "virtio-net-device,netdev=net"]
+    machine = f"{MACHINE},accel={hardware.accelerator}"
+    if memory is None:
+        return [*argv, "-machine", machine]
+    backend = {
+        "qom-type": "memory-backend-file",
+        "id": "ram",
+        "size": hardware.memory_mib << 20,
+        "mem-path": str(memory.path),
+        "share": memory.shared,
+    }
+    return [*argv, "-object", json.dumps(backend), "-machine", f"{machine},memory-backend=ram"]

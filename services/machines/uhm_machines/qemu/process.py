@@ -17,10 +17,12 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import select
 import signal
 import subprocess
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from uhm_common.process import child_environment, tail
@@ -28,9 +30,8 @@ from uhm_machines.errors import StartFailed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
-__all__ = ["DetachedProcess", "ExitStatus", "read_exit", "read_log"]
+__all__ = ["DetachedProcess", "ExitStatus", "cpu_seconds", "read_exit", "read_log"]
 
 _WRAPPER = (
     'rm -f exit; "$@" >&2 & echo $! >pid.new; mv pid.new pid; echo $!; exec >&-; '
@@ -133,6 +134,11 @@ class DetachedProcess:
             await asyncio.sleep(_POLL_SECONDS)  # it is just being started, or has just ended
         return None
 
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended."""
+        return self._pidfd is not None and not _is_readable(self._pidfd)
+
     def kill(self) -> None:
         """Ends it with SIGKILL, where it has not ended."""
         if self._pidfd is not None:
@@ -155,6 +161,14 @@ class DetachedProcess:
             self._pidfd = None
 
 
+def cpu_seconds(pid: int) -> float:
+    """Processor time of all threads of a process, user and system (proc_pid_stat(5)); 0 for one that has ended."""
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
 def read_exit(directory: Path) -> ExitStatus | None:
     """How the last program of a directory ended, where that is known."""
     with contextlib.suppress(OSError, ValueError):
@@ -168,6 +182,12 @@ def read_log(directory: Path) -> str:
         log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
         return tail(log.read())
     return ""
+
+
+def _is_readable(descriptor: int) -> bool:
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+    return bool(poller.poll(0))
 
 
 async def _readable(descriptor: int) -> None:

@@ -1,7 +1,7 @@
 """QEMU's monitor, through the qemu.qmp library (QEMU Machine Protocol specification, docs/interop/qmp-spec).
 
-A session is opened for a few commands and closed again: a monitor takes one client at a time, and a service that comes
-back after a crash must find it free.
+A monitor takes one client at a time, so a session is opened for a few commands and closed again; only that of a spare
+machine stays open, until the machine is used (uhm_machines.spares).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
-__all__ = ["QmpSession", "qmp_session"]
+__all__ = ["QmpSession", "open_session", "qmp_session"]
 
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)  # what goes wrong is raised
 
@@ -42,10 +42,42 @@ class QmpSession:
         except (QMPError, OSError) as error:
             raise QmpFailed(f"QEMU went away during {command}.") from error
 
+    async def lend_fd(self, name: str, descriptor: int) -> None:
+        """Gives QEMU a duplicate of a file descriptor, which commands then know as `fd:NAME`. Raises QmpFailed."""
+        try:
+            self._client.send_fd_scm(descriptor)
+        except (QMPError, OSError) as error:
+            raise QmpFailed("QEMU went away while it was given a file.") from error
+        await self.execute("getfd", {"fdname": name})
+
+    async def close(self) -> None:
+        """Frees the monitor for the next client."""
+        with contextlib.suppress(QMPError, OSError, EOFError):
+            await self._client.disconnect()
+
     async def quit(self) -> None:
         """Ends QEMU at once."""
         with contextlib.suppress(ExecInterruptedError, ExecuteError):
             await self._client.execute("quit")
+
+
+async def open_session(socket_path: Path, *, within: float) -> QmpSession:
+    """Opens a monitor, waiting up to `within` seconds until QEMU is up; `close` it. Raises QmpFailed."""
+    client = QMPClient("uhm")
+    session = QmpSession(client)
+    try:
+        async with asyncio.timeout(within):
+            await client.connect(connect_unix(socket_path))
+    except TimeoutError as error:
+        await session.close()
+        raise QmpFailed(f"QEMU's monitor did not answer within {within:g} s.") from error
+    except (ConnectError, OSError) as error:
+        await session.close()
+        raise QmpFailed("QEMU's monitor does not answer.") from error
+    except BaseException:
+        await session.close()
+        raise
+    return session
 
 
 @asynccontextmanager
@@ -54,16 +86,13 @@ async def qmp_session(socket_path: Path, *, within: float) -> AsyncIterator[QmpS
 
     Raises QmpFailed.
     """
-    client = QMPClient("uhm")
+    session: QmpSession | None = None
     try:
         async with asyncio.timeout(within):
-            try:
-                await client.connect(connect_unix(socket_path))
-            except (ConnectError, OSError) as error:
-                raise QmpFailed("QEMU's monitor does not answer.") from error
-            yield QmpSession(client)
+            session = await open_session(socket_path, within=within)
+            yield session
     except TimeoutError as error:
         raise QmpFailed(f"QEMU's monitor did not answer within {within:g} s.") from error
     finally:
-        with contextlib.suppress(QMPError, OSError, EOFError):
-            await client.disconnect()
+        if session is not None:
+            await session.close()

@@ -1,0 +1,1 @@
+"""Memory snapshots: kept (`store`), and made in the background (`maker`)."""
