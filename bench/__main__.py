@@ -1,4 +1,4 @@
-"""`python -m bench`: all benchmarks, one after another; ends with 1 where one of them did."""
+"""`python -m bench`: all benchmarks in a row; ends with 1 where one of them did. `python -m bench.soak` is apart."""
 
 from __future__ import annotations
 
