@@ -99,7 +99,7 @@ async def test_clones_of_a_service_are_machines_of_their_own(world):
     client = world.client()
     first = await create(client)
     assert first.start_kind in {"cold", "template"}
-    assert "Ready: there is no snapshot of this image with 256 MiB and 1 processor yet" in first.start_reason
+    assert "Ready: there is none of this image with 256 MiB and 1 processor yet" in first.start_reason
     await delete(client, first)
     await delete(client, await started(client, "ready"))
 
@@ -214,7 +214,7 @@ async def test_a_health_check_decides_when_a_service_is_ready(world):
     world.images.add("brief", world.disks.digest, cmd=["sh", "-c", "exit 4"], healthcheck=check)
     deadline = time.monotonic() + MADE_SECONDS
     reason = ""
-    while "could not be made" not in reason:
+    while "could not be made or used" not in reason:
         assert time.monotonic() < deadline, reason
         reason = (await create(client, "brief", wait="created")).start_reason
         await asyncio.sleep(0.5)

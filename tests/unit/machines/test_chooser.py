@@ -281,6 +281,7 @@ async def test_a_broken_snapshot_of_a_service_falls_back_to_a_template(world, st
     assert not world.files.below.exists()
     assert not world.files.disk.exists()
     assert [running.has_ended for running in world.spawned] == ([False] if step == "load" else [True, False])
+    assert world.maker.give_up.called is (error is HUNG), "what a guest did once it would do again"
 
 
 @pytest.mark.parametrize("step", ["load", "hand_over"])

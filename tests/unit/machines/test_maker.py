@@ -108,7 +108,7 @@ async def world(tmp_path):
 
 async def test_a_template_waits_for_its_image(world):
     assert world.want(StartKind.TEMPLATE) == (
-        "there is no snapshot of this shape with 256 MiB and 1 processor yet; one is being made"
+        "there is none for 256 MiB and 1 processor yet; it is being made"
     )
     snapshot = await world.have(StartKind.TEMPLATE)
     assert (snapshot.kind, snapshot.image_id, snapshot.disk_digest) == (StartKind.TEMPLATE, "", "")
@@ -169,7 +169,7 @@ async def test_one_that_is_there_is_told_of_and_not_made_again(world):
 
 async def test_wishes_are_fulfilled_once_each_and_in_order(world):
     for kind in (StartKind.READY, StartKind.TEMPLATE, StartKind.READY):
-        assert "one is being made" in world.want(kind)
+        assert "it is being made" in world.want(kind)
     await until(lambda: len(world.made) == 2)
     await asyncio.sleep(0.01)
     assert world.made == [StartKind.READY, StartKind.TEMPLATE]
@@ -191,7 +191,7 @@ async def test_a_failure_leaves_nothing_and_is_told(world, says, answers, said):
     world.says |= says
     world.session.answers |= answers
     told = await world.fail(StartKind.READY)
-    assert told.startswith("its snapshot could not be made (")
+    assert told.startswith("its snapshot could not be made or used (")
     assert told.endswith(f"{said})")
     assert [running.has_ended for running in world.running] == [True]
     assert (world.store.all(), world.leftovers, world.exports.users, world.made) == ([], [], set(), [])
@@ -225,7 +225,7 @@ async def test_a_failure_is_remembered_for_a_while(world, monkeypatch):
     assert len(world.running) == 1
     world.says.clear()
     monkeypatch.setattr(maker, "_REMEMBER_SECONDS", 0)
-    assert "one is being made" in world.want(StartKind.TEMPLATE)
+    assert "it is being made" in world.want(StartKind.TEMPLATE)
     await until(lambda: world.made)
 
 
@@ -300,7 +300,7 @@ async def test_an_image_that_is_deleted_at_the_last_moment_gets_none(world, monk
 async def test_an_image_that_was_deleted_gets_no_more(world):
     world.maker.forget_image(IMAGE.id)
     assert world.want(StartKind.READY) == "the image was deleted"
-    assert "one is being made" in world.want(StartKind.TEMPLATE)  # which is no image's
+    assert "it is being made" in world.want(StartKind.TEMPLATE)  # which is no image's
     await until(lambda: world.made)
     assert world.made == [StartKind.TEMPLATE]
     assert len(world.running) == 1
@@ -334,3 +334,11 @@ async def test_the_record_outlives_the_service(world):
     record = json.loads((snapshot.directory / "snapshot.json").read_text())
     assert (record["kind"], record["image_id"]) == ("ready", IMAGE.id)
     assert a_store(world.store._directory).find(READY_KEY) == snapshot
+
+
+async def test_what_no_machine_came_up_from_is_not_made_again(world):
+    made = await world.have(StartKind.READY)
+    world.maker.give_up(made.key, "the image's after-restore hook ended with 1")
+    world.store.drop(made.key)
+    told = world.want(StartKind.READY)
+    assert told == "its snapshot could not be made or used (the image's after-restore hook ended with 1)"

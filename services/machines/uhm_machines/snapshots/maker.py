@@ -110,6 +110,10 @@ class SnapshotMaker:
         key = ready_key(shape, image_id=image.id, disk_digest=image.disk_digest, workload=service.workload)
         return self._want(_Job(key=key, shape=shape, disk=disk, service=service))
 
+    def give_up(self, key: str, reason: str) -> None:
+        """Has a snapshot not made again for a while: machines that were made of it did not come up."""
+        self._failures[key] = _Failure(reason, time.monotonic())
+
     def forget_image(self, image_id: str) -> None:
         """Deletes the snapshots of an image that was deleted, and makes no more."""
         self._gone.add(image_id)
@@ -149,14 +153,14 @@ class SnapshotMaker:
             return "the image was deleted"
         failure = self._failures.get(job.key)
         if failure is not None and time.monotonic() - failure.at < _REMEMBER_SECONDS:
-            return f"its snapshot could not be made ({failure.reason})"
+            return f"its snapshot could not be made or used ({failure.reason})"
         if (snapshot := self._store.find(job.key)) is not None:
             self.made(snapshot, job.shape, job.disk)
         else:
             self._jobs.setdefault(job.key, job)
             self._wanted.set()
-        what = "this shape" if job.service is None else "this image"
-        return f"there is no snapshot of {what} with {job.shape} yet; one is being made"
+        whose = "for" if job.service is None else "of this image with"
+        return f"there is none {whose} {job.shape} yet; it is being made"
 
     async def _make(self, job: _Job) -> None:
         began = time.monotonic()

@@ -163,6 +163,8 @@ class Starts:
         log.warning("start.fell_back", kind=plan.kind, snapshot=plan.snapshot.key[:12], reason=reason)
         if plan.kind is StartKind.READY or not isinstance(error, GuestFailed):
             self._store.drop(plan.snapshot.key)
+        if plan.kind is StartKind.READY and isinstance(error, GuestFailed):
+            self._maker.give_up(plan.snapshot.key, reason)
         plan.reasons.append(f"{plan.kind}: the snapshot could not be used ({reason})")
         if plan.kind is StartKind.READY:
             files.discard_disk()
