@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
+import urllib.request
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from tests.integration.guest_bench import (
     booted,
     busybox_disk,
     exported,
+    free_port,
     make_overlay,
     qmp,
     spawned,
@@ -205,11 +207,18 @@ def saved(bench: Bench, disk: Disk, directory: Path, script: str, *settings: tup
 
 
 @contextmanager
-def restored(bench: Bench, directory: Path, *settings: tuple[str, str]) -> Iterator[Machine]:
-    """A machine made of a ready snapshot, told now what time it is."""
+def loaded(bench: Bench, directory: Path) -> Iterator[Machine]:
+    """A machine made of a ready snapshot, frozen still."""
     shutil.copy(directory / "saved.qcow2", directory / "overlay.qcow2")
     with spawned(bench, directory, Hardware(memory=directory / "memory", restored=True)) as machine:
         qmp(machine, SHARED, ("migrate-incoming", {"uri": f"exec:cat {directory}/state"}), ("cont", {}))
+        yield machine
+
+
+@contextmanager
+def restored(bench: Bench, directory: Path, *settings: tuple[str, str]) -> Iterator[Machine]:
+    """A machine made of a ready snapshot, told now what time it is."""
+    with loaded(bench, directory) as machine:
         machine.send_pairs("restore", ("time", str(time.time_ns())), *settings)
         yield machine
 
@@ -254,3 +263,47 @@ def test_a_restored_machine_has_the_hosts_time(any_bench: Bench, directory: Path
             assert names(machine) == ["restored"]
             assert machine.frames()[0][1] > before
     assert 0 < min(lags) < 1e8
+
+
+def rehearse(machine: Machine, *settings: tuple[str, str]) -> bytes:
+    """Have a frozen machine rehearse; return what its init has served."""
+    machine.send_pairs("rehearse", ("time", "1500000000000000000"), ("entropy", "3c" * 32), *settings)
+    guest_port, port = machine.wait_for("rehearsing"), free_port()
+    rule = f"hostfwd_add net tcp:127.0.0.1:{port}-:{guest_port}"
+    qmp(machine, ("human-monitor-command", {"command-line": rule}))
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+        served = bytes(answer.read())
+    machine.wait_for("rehearsed")
+    return served
+
+
+def test_a_clone_rehearses_before_it_is_told_who_it_is(any_bench: Bench, directory: Path) -> None:
+    """Two of one snapshot, as spares are: of the rehearsal's names, time and randomness nothing stays."""
+    script = f"echo added >> /etc/passwd; ({TICKING}) & {WITNESS}"
+    settings = [("hostname", "old"), ("machine-id", OLD_ID)]
+    firsts, randoms = set(), set()
+    with saved(any_bench, busybox_disk(any_bench), directory, script, *settings):
+        for number in range(2):
+            name, machine_id = f"machine-{number}", f"{number}a" * 16
+            own = [("hostname", name), ("machine-id", machine_id), ("entropy", f"{number}f" * 32)]
+            with loaded(any_bench, directory) as machine:
+                spare = [("hostname", "a-spare-of-a-longer-name"), ("machine-id", "cd" * 16)]
+                assert rehearse(machine, *spare).endswith(b"\nadded\n")
+                qmp(machine, ("stop", {}))
+                assert machine.frames() == []
+                qmp(machine, ("cont", {}))
+                before = time.time_ns()
+                machine.send_pairs("restore", ("time", str(before)), *own)
+                assert machine.wait_for("restored") == "0"
+                said = report(machine, 1)
+                assert said["name"] == f"{name} {name} {machine_id} kept  1"
+                assert check(machine, "! grep spare /etc/hosts /etc/hostname") == 0
+                machine.send("stop")
+                assert machine.end() == 137
+            assert names(machine) == ["rehearsing", "rehearsed", "restored", "checked", "exit"]
+            assert machine.frames()[0][1] >= before
+            ticks = [int(tick) for tick in re.findall(r"^tick (\d+)$", machine.output(), re.MULTILINE)]
+            assert ticks == list(range(ticks[0], ticks[0] + len(ticks)))
+            firsts.add(ticks[0])
+            randoms.add(said["random"])
+    assert (len(firsts), len(randoms)) == (1, 2)

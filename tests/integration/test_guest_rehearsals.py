@@ -45,6 +45,13 @@ echo mounted: $(ls -d /sys/fs/ext4/vd* /sys/fs/erofs/vd* | wc -l)
 echo kept > /kept
 exit 5
 """
+OF_SECOND = {
+    "root": "/second",
+    "name": "second second 2",
+    "layers": "1 lowerdir=/1:/base",
+    "partitions": "4",
+    "mounted": "3",
+}
 
 
 def second_disk(bench: Bench) -> Disk:
@@ -112,32 +119,49 @@ def test_what_was_rehearsed_leaves_no_trace(any_bench: Bench, directory: Path) -
             take_out(machine)
         assert names(machine) == ["init", "waiting", "rehearsed"]
         assert machine.frames() == []
-        with put_in(any_bench, second, machine, "2"):
+        with put_in(any_bench, second, machine, "2") as own:
             said = ran(machine)
     assert names(machine) == ["init", "waiting", "rehearsed", "mounted", "started", "first_output", "exit"]
-    assert said == {
-        "root": "/second",
-        "name": "second second 2",
-        "layers": "1 lowerdir=/1:/base",
-        "partitions": "4",
-        "mounted": "3",
-    }
-    assert "uhm:" not in machine.console()
+    assert said == OF_SECOND
+    assert "uhm:" not in machine.console()  # what init complains of
+    with booted(any_bench, second, own) as again:
+        again.run("/bin/cat", "/kept", "/second")
+        assert again.end() == 0
+    assert again.output() == "kept\n2\n"
 
 
-def test_a_rehearsal_may_fail_and_be_repeated(bench: Bench, busybox: Disk, directory: Path) -> None:
-    with template(bench, directory) as machine:
-        for count, command in enumerate((("/no/such/program",), OWN_COMMAND, OWN_COMMAND), start=1):
-            with put_in(bench, busybox, machine, str(count)):
-                rehearse(machine, *command, count=count)
-                take_out(machine)
-        with put_in(bench, second_disk(bench), machine, "last"):
-            assert ran(machine)["root"] == "/second"
-    assert "rehearsing: exec" in machine.console()
+def test_a_rehearsal_may_fail_and_be_repeated(any_bench: Bench, directory: Path) -> None:
+    """Over the same disk, over another, and with commands that say much or cannot be executed."""
+    first, second = busybox_disk(any_bench), second_disk(any_bench)
+    with template(any_bench, directory) as machine:
+        with put_in(any_bench, second, machine, "1"):
+            rehearse(machine, "/no/such/program")
+            rehearse(machine, *OWN_COMMAND, count=2)
+            rehearse(machine, "/bin/sh", "-c", "echo lost; echo lost >&2; echo lost > /kept; exit 9", count=3)
+            take_out(machine)
+        with put_in(any_bench, first, machine, "2"):
+            rehearse(machine, "nothing", count=4)
+            rehearse(machine, *OWN_COMMAND, count=5)
+            take_out(machine)
+        assert machine.frames() == []
+        with put_in(any_bench, second, machine, "3"):
+            assert ran(machine) == OF_SECOND
+    assert names(machine)[2:] == [*["rehearsed"] * 5, "mounted", "started", "first_output", "exit"]
+    complaints = [line.partition("uhm: ")[2] for line in machine.console().splitlines() if "uhm: " in line]
+    assert [complaint.partition(": ")[0] for complaint in complaints] == ["rehearsing"] * 2
+    assert 'exec: "/no/such/program"' in complaints[0]
+    assert 'exec: "nothing"' in complaints[1]
+
+
+def test_a_template_may_run_the_disk_that_it_has_rehearsed_with(bench: Bench, directory: Path) -> None:
+    with template(bench, directory) as machine, put_in(bench, second_disk(bench), machine, "1"):
+        rehearse(machine, *OWN_COMMAND)
+        assert ran(machine) == OF_SECOND
+    assert names(machine)[2:] == ["rehearsed", "mounted", "started", "first_output", "exit"]
 
 
 def test_a_service_that_is_frozen_rehearses_without_running(any_bench: Bench, directory: Path) -> None:
-    script = "echo up; i=0; while :; do i=$((i + 1)); echo $i; sleep 0.02; done"
+    script = "echo added >> /etc/passwd; echo up; i=0; while :; do i=$((i + 1)); echo $i; sleep 0.02; done"
     with booted(any_bench, busybox_disk(any_bench), directory) as machine:
         machine.run("/bin/sh", "-c", script, settings=[("machine-id", REHEARSED_ID)])
         machine.wait_for_output("2\n")
@@ -148,16 +172,27 @@ def test_a_service_that_is_frozen_rehearses_without_running(any_bench: Bench, di
         for count in (1, 2):
             machine.send_pairs("rehearse", ("hostname", "one"), ("time", str(time.time_ns())), ("entropy", "0f" * 32))
             guest_port = machine.wait_for("rehearsing", count=count)
-            assert b"root:x:0:0" in answer_of(machine, guest_port)
+            page = answer_of(machine, guest_port)
+            assert (page[:10], page[-7:]) == (b"root:x:0:0", b"\nadded\n")  # as it is in the merged root
             machine.wait_for("rehearsed", count=count)
         machine.send_pairs("rehearse", ("hostname", "one"))  # nobody connects
+        machine.wait_for("rehearsing", count=3)
+        began = time.monotonic()
         machine.wait_for("rehearsed", count=3)
+        assert 2.5 < time.monotonic() - began < 8
         assert machine.frames() == frozen
         machine.send_pairs("restore", ("hostname", "two"), ("time", str(time.time_ns())), ("entropy", "f0" * 32))
         assert machine.wait_for("restored") == "0"
         machine.wait_for_output(f"{int(frozen[-1][2].split()[-1]) + 1}\n")
+        own_names = '[ "$(cat /etc/hostname)" = two ] && grep -qw two /etc/hosts && ! grep -w one /etc/hosts'
+        machine.send_pairs("check", *(("arg", arg) for arg in ("sh", "-c", own_names)))
+        assert machine.wait_for("checked") == "0"
         machine.send("stop")
         assert machine.end() == 137
+    assert names(machine)[5:] == [
+        *("frozen", *("rehearsing", "rehearsed") * 3, "restored", "checked", "exit"),
+    ]
+    assert "uhm: rehearsing: " in machine.console()  # nobody came
     numbers = [int(line) for line in machine.output().splitlines()[1:]]
     assert numbers == list(range(1, len(numbers) + 1))
 

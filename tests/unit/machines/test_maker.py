@@ -107,9 +107,7 @@ async def world(tmp_path):
 
 
 async def test_a_template_waits_for_its_image(world):
-    assert world.want(StartKind.TEMPLATE) == (
-        "there is none for 256 MiB and 1 processor yet; it is being made"
-    )
+    assert world.want(StartKind.TEMPLATE) == ("there is none for 256 MiB and 1 processor yet; it is being made")
     snapshot = await world.have(StartKind.TEMPLATE)
     assert (snapshot.kind, snapshot.image_id, snapshot.disk_digest) == (StartKind.TEMPLATE, "", "")
     assert world.running[0].guest.told == ["waiting"]

@@ -282,3 +282,11 @@ async def test_all_end_with_the_service(world):
     await world.spares.close()
     assert all(running.has_ended for running in world.loaded)
     assert (world.directories, world.exports.users, world.spares.claim("t")) == (set(), set(), None)
+
+
+async def test_a_disk_to_rehearse_with_is_not_forgotten(world):
+    snapshot = committed(world.store, "k", StartKind.TEMPLATE)
+    world.spares.want_made(snapshot, SHAPE, DISK)
+    world.spares.want_made(snapshot, SHAPE, replace(DISK, digest=""))
+    await world.made(1)
+    assert world.spares.claim("k").kind.disk == DISK

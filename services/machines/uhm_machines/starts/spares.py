@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from uhm_common.errors import UhmError
@@ -84,7 +84,9 @@ class Spares:
 
     def want(self, kind: SpareKind) -> None:
         """Keeps a spare of this kind from now on, at the cost of the kind that was not used for longest."""
-        self._wanted.pop(kind.snapshot.key, None)
+        former = self._wanted.pop(kind.snapshot.key, None)
+        if former is not None and kind.disk is None:
+            kind = replace(kind, disk=former.disk)
         self._wanted[kind.snapshot.key] = kind
         while len(self._wanted) > self._limit:
             del self._wanted[next(iter(self._wanted))]
@@ -175,11 +177,11 @@ class Spares:
             if kind.disk is not None:
                 async with ended_on_error(running):
                     await self._restorer.rehearse(running, kind.snapshot.kind, kind.disk, machine_id=machine_id)
+                    if not kind.is_ready:
+                        await self._exports.release(kind.disk.digest, machine_id=machine_id)
         except BaseException:
             await self._clean(machine_id, kind)
             raise
-        if kind.disk is not None and not kind.is_ready:
-            await self._exports.release(kind.disk.digest, machine_id=machine_id)
         return Spare(machine_id=machine_id, kind=kind, running=running)
 
     async def _clean(self, machine_id: str, kind: SpareKind) -> None:
