@@ -26,8 +26,8 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from uhm_builder.base import Ingredients, make_base
-from uhm_builder.disk import compose
+from uhm_builder.base import Ingredients, load_base, make_base
+from uhm_builder.disk import compose, load_disk
 from uhm_common.artifacts import ArtifactStore
 from uhm_common.process import run
 from uhmalguhm.auth.v1 import auth_pb2, auth_pb2_grpc
@@ -85,7 +85,23 @@ def make_disks(root: Path) -> Disks:
     """Makes a base and a disk; takes about 20 s."""
     store = ArtifactStore(root)
     base = make_base(store, Ingredients(init=INIT, mkfs_erofs=MKFS), kvm=False)
-    layer = _busybox_layer()
+    return Disks(store, compose(store, base, [_stored(store, _busybox_layer())]).digest)
+
+
+def with_file(disks: Disks, name: str, content: bytes) -> str:
+    """The digest of a disk that has one executable file more."""
+    disk = load_disk(disks.store, disks.digest)
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        file = tarfile.TarInfo(name)
+        file.size, file.mode = len(content), 0o755
+        archive.addfile(file, io.BytesIO(content))
+    top = _stored(disks.store, buffer.getvalue())
+    return compose(disks.store, load_base(disks.store, disk.base), [*disk.layers, top]).digest
+
+
+def _stored(store: ArtifactStore, layer: bytes) -> str:
+    """Makes a layer's blob, where it is not there; answers its diffID."""
     diff_id = f"sha256:{hashlib.sha256(layer).hexdigest()}"
     blob = store.layer(diff_id)
     if not blob.exists():
@@ -94,7 +110,7 @@ def make_disks(root: Path) -> Disks:
         run([MKFS, *options, blob], timeout=60, stdin=layer)
         size = blob.stat().st_size
         os.truncate(blob, size + -size % MIB)
-    return Disks(store, compose(store, base, [diff_id]).digest)
+    return diff_id
 
 
 def _busybox_layer() -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import urllib.request
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from tests.integration.machines_stand_ins import PAGE, make_disks, running_world
+from tests.integration.machines_stand_ins import PAGE, make_disks, running_world, with_file
 from uhmalguhm.builder.v1 import image_pb2
 from uhmalguhm.machines.v1 import machine_pb2 as pb
 
@@ -26,20 +27,30 @@ def disks(tmp_path_factory):
     return make_disks(tmp_path_factory.mktemp("starts") / "artifacts")
 
 
+@contextlib.asynccontextmanager
+async def world_of(disks, state_dir, **env):
+    """With snapshots. What still runs at the end is ended by force, which need not be waited for."""
+    async with running_world(disks, state_dir, UHM_SNAPSHOTS="auto", **env) as running:
+        yield running
+        client = running.client()
+        machines = (await client.ListMachines(pb.ListMachinesRequest())).machines
+        await asyncio.gather(*(delete(client, machine) for machine in machines))
+
+
 @pytest.fixture
 async def world(disks, tmp_path):
-    async with running_world(disks, tmp_path / "state", UHM_SNAPSHOTS="auto", UHM_SPARE_MACHINES="0") as running:
+    async with world_of(disks, tmp_path / "state", UHM_SPARE_MACHINES="0") as running:
         yield running
 
 
 @pytest.fixture
 async def world_with_spares(disks, tmp_path):
-    async with running_world(disks, tmp_path / "state", UHM_SNAPSHOTS="auto", UHM_SPARE_MACHINES="2") as running:
+    async with world_of(disks, tmp_path / "state", UHM_SPARE_MACHINES="2") as running:
         yield running
 
 
 async def create(client, image="web", *, wait="listening", **fields):
-    ports = [pb.PortMapping(guest_port=80)] if image == "web" else []
+    ports = fields.pop("ports", [pb.PortMapping(guest_port=80)] if image == "web" else [])
     request = pb.CreateMachineRequest(image=image, wait=wait, ports=ports, **fields)
     return (await client.CreateMachine(request)).machine
 
@@ -194,6 +205,33 @@ async def test_snapshots_that_are_broken_make_a_start_slower_and_nothing_else(wo
     assert len([line for line in world.processes() if line.startswith("qemu-system")]) <= 2, "one may be made anew"
     await delete(client, machine)
     assert await fetch(await started(client, "ready")) == PAGE
+
+
+async def test_an_image_can_have_a_say_in_what_becomes_of_its_clones(world):
+    client = world.client()
+    service = {"cmd": ["httpd", "-f", "-h", "/www"], "exposed_ports": ["80/tcp"]}
+    hook = "etc/uhmalguhm/after-restore"
+    agrees = with_file(world.disks, hook, b"#!/bin/sh\nkill -0 1 && hostname >> /written\n")
+    world.images.add("agrees", agrees, **service)
+    clone = await started(client, "ready", "agrees", ports=[pb.PortMapping(guest_port=80)])
+    assert (await ask(clone)).written == [clone.hostname]
+    await delete(client, clone)
+
+    world.images.add("refuses", with_file(world.disks, hook, b"#!/bin/sh\nexit 3\n"), **service)
+    deadline = time.monotonic() + MADE_SECONDS
+    reason = ""
+    while "the image's after-restore hook ended with 3" not in reason:
+        assert time.monotonic() < deadline, reason
+        machine = await create(client, "refuses", ports=[pb.PortMapping(guest_port=80)])
+        reason = machine.start_reason
+        assert machine.start_kind in {"cold", "template"}
+        assert await fetch(machine) == PAGE
+        await delete(client, machine)
+        await asyncio.sleep(0.5)
+    machine = await create(client, "refuses", start="ready")
+    assert (
+        "its snapshot could not be made or used (the image's after-restore hook ended with 3)" in machine.start_reason
+    )
 
 
 async def test_a_health_check_decides_when_a_service_is_ready(world):

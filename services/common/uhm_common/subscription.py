@@ -39,6 +39,8 @@ REDELIVERY_SECONDS = 1.0
 REDELIVERY_DOUBLINGS = 6
 """After so many failures an event comes about once a minute, until the stream drops it."""
 ACK_WAIT_SECONDS = 30.0
+FORGOTTEN_SECONDS = 7 * 24 * 3600.0
+"""What was handled is remembered so long for who does not come back, longer than any stream keeps its events."""
 BEATS_PER_ACK_WAIT = 4
 
 
@@ -69,6 +71,7 @@ class Subscription:
             ack_wait=ack_wait_seconds,
             max_deliver=-1,
             max_ack_pending=-1,
+            inactive_threshold=FORGOTTEN_SECONDS,
         )
 
     async def run(self, handle: Handle) -> None:
