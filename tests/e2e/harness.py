@@ -12,6 +12,8 @@ from pathlib import Path
 import grpc
 import pytest
 
+SPARES = 4
+"""Machines that wait to be used, at most, have directories without being anybody's (UHM_SPARE_MACHINES)."""
 UHM = Path(sys.executable).parent / "uhm"
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import grpc
 import pytest
 
+from tests.e2e.harness import SPARES
 from tests.servers import free_ports
 from uhm_auth.keys import load_keys
 from uhm_auth.settings import AuthSettings
@@ -206,7 +207,9 @@ def test_port_in_use(system, channel, token, ready_image):
         assert line.returncode == 1
         assert str(port) in line.stderr
     assert system.curl("/api/v1/machines?all=true", token=token).json["machines"] == []
-    assert not [path for path in (system.state_dir / "machines").iterdir() if path.is_dir()]
+    assert not list(system.state_dir.glob("artifacts/disks/*/leases/*")), "what was refused has let go of its image"
+    directories = [path for path in (system.state_dir / "machines").iterdir() if path.is_dir()]
+    assert len(directories) <= SPARES, "only machines that wait to be used"
 
 
 def test_ports_of_a_second_system_in_use(system, tmp_path):

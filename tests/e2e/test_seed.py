@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.e2e.harness import fetch
+from tests.e2e.harness import SPARES, fetch
 from tests.servers import free_ports
 
 CREDENTIALS = json.dumps({"username": "seed", "password": "test"})
@@ -65,7 +65,7 @@ def test_the_walk(each_system):
     deleted = system.curl(f"/api/v1/images/{created.json['id']}", "-X", "DELETE", token=token)
     assert deleted.status == 200
     assert int(deleted.json["freed_bytes"]) > 100_000_000
-    assert not [path for path in (system.state_dir / "machines").iterdir() if path.is_dir()]
+    assert len([path for path in (system.state_dir / "machines").iterdir() if path.is_dir()]) <= SPARES
     assert not list((system.state_dir / "artifacts" / "layers").iterdir())
 
 

@@ -44,7 +44,7 @@ def test_the_second_machine_of_a_service_is_a_clone_of_it(system):
 
     asked = system.uhm("run", "-d", "--name", "slow", "--start", "cold", "-e", "A=1", "nginx", token=token)
     assert "cold start" in asked.stderr
-    assert "Ready: it was asked not to. Template: it was asked not to." in asked.stderr
+    assert "Ready: a slower kind was asked for. Template: a slower kind was asked for." in asked.stderr
     refused = system.curl("/api/v1/machines", token=token, data='{"image": "nginx", "start": "lukewarm"}')
     assert (refused.status, "'cold', 'template', 'ready'" in refused.json["message"]) == (400, True)
 

@@ -158,7 +158,7 @@ async def test_the_clock_of_a_clone_is_right(world):
         ({"env": ["A=1"]}, "Ready: the environment was asked for."),
         ({"user": "0:0", "working_dir": "/www"}, "Ready: the working directory and the user were asked for."),
         ({"hostname": "box"}, "Ready: the host name was asked for."),
-        ({"start": "template"}, "Ready: it was asked not to."),
+        ({"start": "template"}, "Ready: a slower kind was asked for."),
     ],
 )
 async def test_a_template_serves_what_a_running_service_cannot(world, changes, reason):
@@ -184,7 +184,7 @@ async def test_a_cold_start_can_be_asked_for(world):
     machine = await create(client, start="cold")
     assert (machine.start_kind, machine.start_reason) == (
         "cold",
-        "Ready: it was asked not to. Template: it was asked not to.",
+        "Ready: a slower kind was asked for. Template: a slower kind was asked for.",
     )
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await create(client, start="lukewarm")

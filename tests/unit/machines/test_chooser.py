@@ -132,10 +132,10 @@ def world(tmp_path):
         ({READY}, {}, READY, []),
         ({TEMPLATE}, {}, TEMPLATE, [f"ready: {NO_READY}"]),
         ({}, {}, COLD, [f"ready: {NO_READY}", f"template: {NO_TEMPLATE}"]),
-        ({TEMPLATE, READY}, {"fastest": TEMPLATE}, TEMPLATE, ["ready: it was asked not to"]),
+        ({TEMPLATE, READY}, {"fastest": TEMPLATE}, TEMPLATE, ["ready: a slower kind was asked for"]),
         (
             {TEMPLATE, READY}, {"fastest": COLD}, COLD,
-            ["ready: it was asked not to", "template: it was asked not to"],
+            ["ready: a slower kind was asked for", "template: a slower kind was asked for"],
         ),
         ({TEMPLATE, READY}, {"has_disk": True}, TEMPLATE, ["ready: the machine has a disk of its own"]),
         ({TEMPLATE, READY}, {"workload": {"user": "app"}}, TEMPLATE, ["ready: the user was asked for"]),
@@ -152,8 +152,8 @@ async def test_the_fastest_that_fits_is_planned(world, there, wish, kind, reason
 
 
 def test_reasons_are_sentences(world):
-    plan = Plan(kind=COLD, reasons=["ready: it is slow", "template: it was asked not to"], disk=Mock(), shape=Mock())
-    assert plan.reason == "Ready: it is slow. Template: it was asked not to."
+    plan = Plan(kind=COLD, reasons=["ready: it is slow", "template: a slower kind was asked for"], disk=Mock(), shape=Mock())
+    assert plan.reason == "Ready: it is slow. Template: a slower kind was asked for."
     assert replace(plan, reasons=[]).reason == ""
 
 

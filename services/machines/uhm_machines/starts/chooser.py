@@ -146,7 +146,7 @@ class Starts:
         if service is not None and not obstacle:
             image = service.image
             key = ready_key(shape, image_id=image.id, disk_digest=image.disk_digest, workload=service.workload)
-        slow = "it was asked not to" if wish.fastest is StartKind.COLD else ""
+        slow = "a slower kind was asked for" if wish.fastest is StartKind.COLD else ""
         return [(StartKind.READY, key, obstacle), (StartKind.TEMPLATE, template_key(shape), slow)]
 
     def _have_made(self, kind: StartKind, wish: Wish, disk: ImageDisk, shape: Shape) -> str:

@@ -73,7 +73,7 @@ def why_not_ready(wish: Wish) -> str:
     """
     service = wish.service
     if wish.fastest is not StartKind.READY:
-        return "it was asked not to"
+        return "a slower kind was asked for"
     if wish.has_disk:
         return "the machine has a disk of its own"
     if service is None or not service.can_tell:
