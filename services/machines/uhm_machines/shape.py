@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Shape", "shape_of"]
 
+_CLOCK_DIGITS: Final = 4
 _CPUINFO: Final = Path("/proc/cpuinfo")
 _CPU_FIELDS: Final = ("vendor_id", "cpu family", "model", "stepping", "microcode", "flags")
 
@@ -40,8 +41,9 @@ class Shape:
 
     @property
     def digest(self) -> str:
-        """Names it."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        """Names it. The clock's rate is measured anew at each boot, a few kHz apart: what is as near is the same."""
+        values = asdict(self) | {"tsc_khz": round(self.tsc_khz, -_CLOCK_DIGITS)}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     @property
     def hardware(self) -> Hardware:

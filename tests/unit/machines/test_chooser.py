@@ -152,7 +152,9 @@ async def test_the_fastest_that_fits_is_planned(world, there, wish, kind, reason
 
 
 def test_reasons_are_sentences(world):
-    plan = Plan(kind=COLD, reasons=["ready: it is slow", "template: a slower kind was asked for"], disk=Mock(), shape=Mock())
+    plan = Plan(
+        kind=COLD, reasons=["ready: it is slow", "template: a slower kind was asked for"], disk=Mock(), shape=Mock()
+    )
     assert plan.reason == "Ready: it is slow. Template: a slower kind was asked for."
     assert replace(plan, reasons=[]).reason == ""
 
