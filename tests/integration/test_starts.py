@@ -193,7 +193,8 @@ async def test_a_cold_start_can_be_asked_for(world):
 
 async def test_snapshots_that_are_broken_make_a_start_slower_and_nothing_else(world):
     client = world.client()
-    await delete(client, await started(client, "ready"))
+    for kind in ("template", "ready"):
+        await delete(client, await started(client, kind, start=kind))
     for kind in ("ready", "template"):
         for directory in snapshots(world, kind):
             (directory / "state").write_bytes(b"not a state")

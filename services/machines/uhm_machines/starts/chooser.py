@@ -170,7 +170,8 @@ class Starts:
             files.discard_disk()
         plan.kind = SLOWER[plan.kind]
         plan.snapshot = self._store.find(template_key(plan.shape)) if plan.kind is StartKind.TEMPLATE else None
-        plan.spare = None
+        if plan.kind is StartKind.TEMPLATE and plan.snapshot is None:
+            plan.reasons.append(f"{plan.kind}: {self._maker.want_template(plan.shape, plan.disk)}")
 
     async def _restored(self, plan: Plan, machine: Machine, files: MachineFiles, timeline: Timeline) -> Started:
         assert plan.snapshot is not None
