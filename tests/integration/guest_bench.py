@@ -145,6 +145,11 @@ class Machine:
         return (self.directory / "console.log").read_text(errors="replace")
 
 
+def names(machine: Machine) -> list[str]:
+    """The names of a machine's events so far."""
+    return [name for name, _ in machine.events()]
+
+
 def connect(path: Path) -> socket.socket:
     """Connect to a Unix socket as soon as somebody listens; its file is there a moment earlier."""
     deadline = time.monotonic() + 10

@@ -21,6 +21,7 @@ from tests.integration.guest_bench import (
     exported,
     free_port,
     make_overlay,
+    names,
     qmp,
     spawned,
 )
@@ -81,10 +82,6 @@ def report(machine: Machine, number: int) -> dict[str, str]:
     said = machine.wait_for_output(f"done {number}\n")
     lines = said[said.index(f"report {number}\n") :].splitlines()
     return dict(line.split(" ", 1) for line in lines)
-
-
-def names(machine: Machine) -> list[str]:
-    return [name for name, _ in machine.events()]
 
 
 def test_checks_run_as_the_workload_does(any_bench: Bench, directory: Path) -> None:

@@ -19,6 +19,7 @@ from tests.integration.guest_bench import (
     exported,
     free_port,
     make_overlay,
+    names,
     qmp,
     spawned,
 )
@@ -97,10 +98,6 @@ def rehearse(machine: Machine, *command: str, count: int = 1) -> None:
     own = [("machine-id", REHEARSED_ID), ("hostname", "rehearsal"), ("port", "1")]
     machine.send_pairs("rehearse", *args, *own, ("time", str(time.time_ns())), ("entropy", "0f" * 32))
     machine.wait_for("rehearsed", count=count)
-
-
-def names(machine: Machine) -> list[str]:
-    return [name for name, _ in machine.events()]
 
 
 def ran(machine: Machine) -> dict[str, str]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from uhm_common.healthcheck import Healthcheck
+
 __all__ = [
     "TRANSITIONS",
     "BuildContext",
@@ -80,18 +82,6 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Healthcheck:
-    """How to find out that the image's service works; docker's defaults are filled in already."""
-
-    command: tuple[str, ...]
-    """What to execute: the shell of a shell command is its first word."""
-    interval_ns: int
-    timeout_ns: int
-    start_period_ns: int
-    retries: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageConfig:
     """What of an image's configuration running it needs (OCI image specification, config)."""
 
@@ -148,11 +138,7 @@ class Image:
 
 def image_config(record: dict[str, Any]) -> ImageConfig:
     """From what `dataclasses.asdict` and JSON made of it; what an older version did not write has its default."""
-    values = _with_tuples(record)
-    if values.get("healthcheck") is not None:
-        values["healthcheck"] = Healthcheck(**_with_tuples(values["healthcheck"]))
-    return ImageConfig(**values)
-
-
-def _with_tuples(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in record.items()
+    }
+    return ImageConfig(**values | {"healthcheck": Healthcheck.of(record.get("healthcheck"))})

@@ -25,7 +25,6 @@ __all__ = [
     "ImageDisk",
     "create_overlay",
     "export_name",
-    "image_address",
     "read_boot_files",
     "read_image_disk",
 ]
@@ -91,7 +90,7 @@ def export_name(digest: str) -> str:
     return plain_digest(digest)
 
 
-def image_address(digest: str, *, socket: str) -> str:
+def _image_address(digest: str, *, socket: str) -> str:
     """Where an image's disk is exported, as a qcow2 names what lies under it. `socket` is relative to the qcow2."""
     return f"nbd+unix:///{export_name(digest)}?socket={socket}"
 
@@ -104,7 +103,7 @@ def create_overlay(files: MachineFiles, disk: ImageDisk, *, socket: str) -> None
     """
     cloned = files.below.exists()
     content = _empty_qcow2(
-        files.below.name if cloned else image_address(disk.digest, socket=socket),
+        files.below.name if cloned else _image_address(disk.digest, socket=socket),
         "qcow2" if cloned else "raw",
         disk.machine_size,
     )

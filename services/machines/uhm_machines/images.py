@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import grpc
 
 from uhm_common.errors import InternalError, NotFound, PermissionDenied, UhmError, Unauthenticated, Unavailable
+from uhm_common.healthcheck import Healthcheck
 from uhm_common.identity import Identity, bearer_metadata
 from uhm_machines.errors import ImageNotReady, InvalidRequest
 from uhmalguhm.builder.v1 import image_pb2, image_pb2_grpc
@@ -24,17 +25,6 @@ _PASSED_ON: Mapping[grpc.StatusCode, type[UhmError]] = {
     grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
     grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Healthcheck:
-    """How an image says that its service works (docker's image specification, config.Healthcheck)."""
-
-    command: tuple[str, ...]
-    interval_ns: int
-    timeout_ns: int
-    start_period_ns: int
-    retries: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +111,7 @@ def image_of_event(event: Mapping[str, Any]) -> Image | None:
     config = event.get("config")
     if not isinstance(config, dict):
         return None
-    check = config.get("healthcheck")
-    known = {field.name for field in fields(ImageConfig)} - {"healthcheck"}
+    known = {field.name for field in fields(ImageConfig)}
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in config.items() if name in known
     }
@@ -130,9 +119,7 @@ def image_of_event(event: Mapping[str, Any]) -> Image | None:
         id=event["id"],
         reference=event["reference"],
         disk_digest=event["disk_digest"],
-        config=ImageConfig(
-            **values, healthcheck=Healthcheck(**check | {"command": tuple(check["command"])}) if check else None
-        ),
+        config=ImageConfig(**values | {"healthcheck": Healthcheck.of(config.get("healthcheck"))}),
     )
 
 

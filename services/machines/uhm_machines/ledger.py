@@ -53,12 +53,6 @@ class Ledger:
         """Records a new machine. Raises NameTaken."""
         await self._store.insert(machine)
 
-    async def rewrite(self, machine: Machine) -> Machine:
-        """Records a machine that begins to start again, and answers it."""
-        await self._store.update(machine)
-        self._tell(machine.id, machine)
-        return machine
-
     async def change(self, machine: Machine, **changes: Any) -> Machine:
         """Records a machine with some fields changed, and answers it. Raises InternalError for an impossible status."""
         changed = replace(machine, **changes)

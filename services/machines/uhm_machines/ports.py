@@ -7,7 +7,6 @@ both sides, keeps the port from everyone who asks for any free one, and still le
 from __future__ import annotations
 
 import errno
-import re
 import socket
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -19,10 +18,9 @@ from uhm_machines.machine import PortMapping, Transport
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["PortBook", "free_port", "port_refused"]
+__all__ = ["PortBook", "free_port"]
 
 _ANY = "0.0.0.0"  # noqa: S104 - compared with, not bound to
-_REFUSED = re.compile(r"Could not set up host forwarding rule '(tcp|udp):([\d.]+):(\d+)-")
 _KINDS = {Transport.TCP: socket.SOCK_STREAM, Transport.UDP: socket.SOCK_DGRAM}
 
 
@@ -79,12 +77,6 @@ def free_port() -> Iterator[int]:
     loopback = PortMapping(host_address="127.0.0.1", host_port=0, guest_port=1)
     with _bound(loopback) as sock:
         yield sock.getsockname()[1]
-
-
-def port_refused(qemu_log: str) -> PortInUse | None:
-    """The error for a port that QEMU itself found taken, from what it wrote; None where it says nothing of the kind."""
-    match = _REFUSED.search(qemu_log)
-    return PortInUse(match[2], int(match[3]), match[1]) if match else None
 
 
 def _bound(port: PortMapping) -> socket.socket:

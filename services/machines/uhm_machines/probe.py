@@ -129,9 +129,7 @@ class HostProbe:
             try:
                 return await _init_speaks(directory / "events", process)
             finally:
-                process.kill()
-                await process.ended()
-                process.close()
+                await process.end()
 
 
 def _age(path: Path) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from uhm_common.logs import get_logger
 from uhm_machines.errors import InvalidRequest, NameTaken, WrongState
@@ -194,8 +194,9 @@ class MachineService:
         self._artifacts.take_lease(machine.disk_digest, holder=machine.id)
         self._supervisor.files(machine.id).make()
 
-    async def _record(self, machine: Machine) -> Machine:
-        """Records a new machine, under a name of its own where it was given none. Raises NameTaken."""
+    async def _record(self, machine: Machine, **changes: Any) -> Machine:
+        """Records a new machine with changes, under a name of its own where it has none. Raises NameTaken."""
+        machine = replace(machine, **changes)
         if machine.name:
             try:
                 await self._ledger.open(machine)
@@ -234,7 +235,7 @@ class MachineService:
                 has_disk=True,
             )
             plan = await self._starts.plan(wish)
-            return await self._supervisor.launch(machine, plan, timeline, record=self._ledger.rewrite)
+            return await self._supervisor.launch(machine, plan, timeline, record=self._ledger.change)
 
     async def _delete(self, machine: Machine, *, force: bool) -> None:
         while True:

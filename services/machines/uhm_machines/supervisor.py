@@ -10,7 +10,6 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import copy_context
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakValueDictionary
@@ -76,7 +75,8 @@ _BEGIN: Final[Mapping[str, Any]] = {
 }
 """What is recorded of a machine when a start begins."""
 
-Record = Callable[["Machine"], Awaitable["Machine"]]
+Record = Callable[..., Awaitable["Machine"]]
+"""As Ledger.change: takes a machine and its changes."""
 
 
 class Supervisor:
@@ -130,15 +130,15 @@ class Supervisor:
     async def launch(self, machine: Machine, plan: Plan, timeline: Timeline, *, record: Record) -> LiveMachine:
         """Starts a machine that has its directory, as planned or slower. The caller holds its lock.
 
-        `record` writes the machine down once it has its ports and before anything runs, and answers it. Raises what
-        keeps it from starting: CapacityExhausted and PortInUse come before that; what comes later (StartFailed and
-        others) leaves it failed.
+        `record` writes the machine down with changes, once it has its ports and before anything runs, and answers it.
+        Raises what keeps it from starting: CapacityExhausted and PortInUse come before that; what comes later
+        (StartFailed and others) leaves it failed.
         """
         self._capacity.take(machine.id, memory_mib=machine.memory_mib)
         try:
             with self._ports.claim(machine.id, name=machine.name, ports=machine.ports) as ports:
                 begin = {**_BEGIN, "start_kind": plan.kind, "starts": machine.starts + 1, "ports": ports}
-                machine = await record(replace(machine, **begin))
+                machine = await record(machine, **begin)
                 self._ports.note(machine.id, name=machine.name, ports=ports)
                 try:
                     started = await self._starts.run(plan, machine, self.files(machine.id), timeline)
@@ -236,9 +236,7 @@ class Supervisor:
                     await open_ports_again(session, machine.ports)
                 return process
         log.warning("machine.start_was_cut_short", machine_id=machine.id)
-        process.kill()
-        await process.ended()
-        process.close()
+        await process.end()
         files.pid.unlink(missing_ok=True)  # as where it never came to be
         return None
 
@@ -318,9 +316,7 @@ class Supervisor:
         for stray in strays:
             log.warning("machine.stray_removed", machine_id=stray.name)
             if process := await DetachedProcess.adopt(stray):
-                process.kill()
-                await process.ended()
-                process.close()
+                await process.end()
             await asyncio.to_thread(MachineFiles(stray).remove)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from uhm_machines.errors import InvalidRequest, PortInUse
 from uhm_machines.machine import PortMapping, Transport
-from uhm_machines.ports import PortBook, free_port, port_refused
+from uhm_machines.ports import PortBook, free_port
 
 
 def port(number=0, *, address="127.0.0.1", transport=Transport.TCP):
@@ -85,16 +85,3 @@ def test_an_address_of_another_host():
         PortBook().claim("a", name="a", ports=[port(9, address="192.0.2.1")]),
     ):
         pass
-
-
-@pytest.mark.parametrize(
-    ("said", "expected"),
-    [
-        ("qemu: -netdev user: Could not set up host forwarding rule 'tcp:127.0.0.1:8080-:80'", "127.0.0.1:8080/tcp"),
-        ("qemu: Could not set up host forwarding rule 'udp:0.0.0.0:53-:53'\n", "0.0.0.0:53/udp"),
-        ("qemu: out of memory", None),
-    ],
-)
-def test_what_the_emulator_says_of_ports(said, expected):
-    error = port_refused(said)
-    assert (expected in str(error)) if expected else error is None

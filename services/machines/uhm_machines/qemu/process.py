@@ -154,6 +154,12 @@ class DetachedProcess:
         await asyncio.to_thread(_wait_unlocked, self.directory / "lock")
         return read_exit(self.directory)
 
+    async def end(self) -> None:
+        """Ends it with SIGKILL, waits until it has ended, and lets go of it."""
+        self.kill()
+        await self.ended()
+        self.close()
+
     def close(self) -> None:
         """Lets go of the process; it goes on where it runs."""
         if self._pidfd is not None:

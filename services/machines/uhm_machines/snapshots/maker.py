@@ -29,7 +29,8 @@ from uhm_machines.qemu.blocks import blank
 from uhm_machines.qemu.monitor import save_state
 from uhm_machines.qemu.process import DetachedProcess
 from uhm_machines.snapshots.health import wait_until_serving
-from uhm_machines.snapshots.store import MAKING, ready_key, template_key
+from uhm_machines.snapshots.store import MAKING, template_key
+from uhm_machines.starts.wish import HOSTNAME_DIGITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,8 +53,8 @@ _END_SECONDS: Final = 10.0
 _DIG_SECONDS: Final = 60.0
 _REMEMBER_SECONDS: Final = 600.0
 """How long a failure keeps the same snapshot from being tried again."""
-_HOSTNAME: Final = "0" * 12
-"""As long as those that clones get, which lets the guest put theirs in its place."""
+_HOSTNAME: Final = "0" * HOSTNAME_DIGITS
+"""What the machine is called until its clones get names."""
 _MACHINE_ID: Final = "0" * 32
 
 
@@ -106,9 +107,7 @@ class SnapshotMaker:
 
     def want_ready(self, shape: Shape, disk: ImageDisk, service: Service) -> str:
         """Has the snapshot of an image's service made, where it is not; answers why it is not there."""
-        image = service.image
-        key = ready_key(shape, image_id=image.id, disk_digest=image.disk_digest, workload=service.workload)
-        return self._want(_Job(key=key, shape=shape, disk=disk, service=service))
+        return self._want(_Job(key=service.key(shape), shape=shape, disk=disk, service=service))
 
     def give_up(self, key: str, reason: str) -> None:
         """Has a snapshot not made again for a while: machines that were made of it did not come up."""
@@ -126,9 +125,7 @@ class SnapshotMaker:
         """Ends what a former run of this service was making. Call it before the store is opened."""
         for directory in self._directory.glob(f"{MAKING}*/"):
             if process := await DetachedProcess.adopt(directory):
-                process.kill()
-                await process.ended()
-                process.close()
+                await process.end()
 
     async def run(self) -> None:
         """Makes what is wanted, in the order of the wishes, until cancelled."""

@@ -18,7 +18,7 @@ from uhm_machines.errors import GuestFailed, QmpFailed, StartFailed
 from uhm_machines.machine import StartKind
 from uhm_machines.qemu.monitor import open_ports
 from uhm_machines.shape import shape_of
-from uhm_machines.snapshots.store import ready_key, template_key
+from uhm_machines.snapshots.store import template_key
 from uhm_machines.starts.plan import Plan
 from uhm_machines.starts.spares import SpareKind
 from uhm_machines.starts.spawner import ended_on_error
@@ -141,11 +141,7 @@ class Starts:
     def _candidates(self, wish: Wish, shape: Shape) -> list[tuple[StartKind, str, str]]:
         """Each kind that needs a snapshot: the snapshot's key, and what else is in its way."""
         obstacle = why_not_ready(wish)
-        service = wish.service
-        key = ""
-        if service is not None and not obstacle:
-            image = service.image
-            key = ready_key(shape, image_id=image.id, disk_digest=image.disk_digest, workload=service.workload)
+        key = wish.service.key(shape) if wish.service is not None and not obstacle else ""
         slow = "a slower kind was asked for" if wish.fastest is StartKind.COLD else ""
         return [(StartKind.READY, key, obstacle), (StartKind.TEMPLATE, template_key(shape), slow)]
 

@@ -29,7 +29,7 @@ class Plan:
     """What to restore; None for a cold start."""
     spare: Spare | None = None
     """A machine that waits for it."""
-    machine_id: str = field(default="")
+    machine_id: str = field(init=False)
     """Of a new machine: the spare's, or a new one."""
 
     def __post_init__(self) -> None:

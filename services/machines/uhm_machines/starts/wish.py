@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from uhm_machines.errors import InvalidRequest
 from uhm_machines.machine import StartKind, Transport
 from uhm_machines.requests import MachineRequest
+from uhm_machines.snapshots.store import ready_key
 from uhm_machines.workload import workload_of
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from uhm_machines.images import Image
     from uhm_machines.machine import PortMapping, Workload
+    from uhm_machines.shape import Shape
 
 __all__ = ["HOSTNAME_DIGITS", "Service", "Wish", "named", "service_of", "why_not_ready"]
 
@@ -40,6 +42,10 @@ class Service:
     def can_tell(self) -> bool:
         """Whether there is a way to know that it serves."""
         return self.image.config.healthcheck is not None or bool(self.workload.watched_ports)
+
+    def key(self, shape: Shape) -> str:
+        """Names its snapshot in a shape."""
+        return ready_key(shape, image_id=self.image.id, disk_digest=self.image.disk_digest, workload=self.workload)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
