@@ -7,16 +7,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from uhm_common.healthcheck import Healthcheck
 
+if TYPE_CHECKING:
+    from uhm_builder.customization import Customization
+
 __all__ = [
     "TRANSITIONS",
+    "Archive",
     "BuildContext",
     "Healthcheck",
     "Image",
     "ImageConfig",
+    "ImageWish",
     "Layer",
     "Stage",
     "StageName",
@@ -52,6 +57,7 @@ class StageName(StrEnum):
 
     RESOLVE = "resolve"
     BUILD = "build"
+    CUSTOMIZE = "customize"
     CONVERT = "convert"
     BASE = "base"
     COMPOSE = "compose"
@@ -96,6 +102,7 @@ class ImageConfig:
     volumes: tuple[str, ...] = ()
     architecture: str = ""
     healthcheck: Healthcheck | None = None
+    hostname: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +117,27 @@ class BuildContext:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Archive:
+    """An uploaded archive of container images, and the name of one in it; empty where there is only one."""
+
+    id: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageWish:
+    """What a client asks for. Without a source, the name says where the image comes from."""
+
+    name: str
+    tag: str = ""
+    source: BuildContext | Archive | Customization | None = None
+    platform: str = ""
+    """As in `linux/amd64`; empty for what machines here run."""
+    publish: tuple[str, ...] = ()
+    """Names of storage locations."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
     """An image as the database has it. Times are nanoseconds since the epoch."""
 
@@ -120,6 +148,10 @@ class Image:
     status: Status
     created_at: int
     context: BuildContext | None = None
+    archive: Archive | None = None
+    customization: Customization | None = None
+    platform: str = ""
+    publish: tuple[str, ...] = ()
     reason: str = ""
     attempt: int = 0
     lease_until: int = 0

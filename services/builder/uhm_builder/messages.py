@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from uhm_builder.images import BuildContext, Image
+from uhm_builder.images import Archive, BuildContext, Image, ImageWish
 from uhm_builder.watch import LayerProgress, OutputLine
 from uhmalguhm.builder.v1 import image_pb2
 
 if TYPE_CHECKING:
     from uhm_builder.images import Healthcheck, ImageConfig
 
-__all__ = ["context_of", "image_message", "watch_message"]
+__all__ = ["image_message", "watch_message", "wish_of"]
 
 
 def image_message(image: Image) -> image_pb2.Image:
@@ -66,11 +66,24 @@ def _output(event: OutputLine) -> image_pb2.WatchImageResponse:
     return image_pb2.WatchImageResponse(output=event.text)
 
 
-def context_of(request: image_pb2.CreateImageRequest) -> BuildContext | None:
-    """The build context that was named, if one was."""
-    if not request.HasField("context"):
-        return None
-    context = request.context
+def wish_of(request: image_pb2.CreateImageRequest) -> ImageWish:
+    """What is asked for."""
+    source: BuildContext | Archive | None = None
+    match request.WhichOneof("source"):
+        case "context":
+            source = _context_of(request.context)
+        case "archive":
+            source = Archive(id=request.archive.id, name=request.archive.name)
+    return ImageWish(
+        name=request.image,
+        tag=request.tag,
+        source=source,
+        platform=request.platform,
+        publish=tuple(request.publish),
+    )
+
+
+def _context_of(context: image_pb2.BuildContext) -> BuildContext:
     return BuildContext(
         id=context.id,
         dockerfile=context.dockerfile,
@@ -93,6 +106,7 @@ def _config_message(config: ImageConfig) -> image_pb2.ImageConfig:
         volumes=config.volumes,
         architecture=config.architecture,
         healthcheck=None if config.healthcheck is None else _healthcheck_message(config.healthcheck),
+        hostname=config.hostname,
     )
 
 

@@ -50,6 +50,10 @@ class ImageRow(Base):
     layers: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
     stages: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
     config: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    archive: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    customization: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    platform: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    publish: Mapped[list[str]] = mapped_column(JSON, default=list, server_default="[]")
 
 
 class AliasRow(Base):

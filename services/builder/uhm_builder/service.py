@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from uhm_builder.errors import AmbiguousId, InvalidContext, InvalidReference, NoSuchImage
-from uhm_builder.images import Image, Status
+from uhm_builder.images import BuildContext, Image, Status
 from uhm_builder.pages import PageToken, page_size
 from uhm_builder.sources.reference import parse_reference
 from uhm_builder.store import NewImage
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from uhm_builder.contexts import Contexts
-    from uhm_builder.images import BuildContext
+    from uhm_builder.images import ImageWish
     from uhm_builder.store import ImageStore
     from uhm_common.database import Database
     from uhm_common.events import EventBus
@@ -53,16 +53,27 @@ class Images:
         self._events = events
         self._contexts = contexts
 
-    async def create(self, text: str, *, tag: str, context: BuildContext | None, owner: str) -> str:
+    async def create(self, wish: ImageWish, *, owner: str) -> str:
         """Notes the wish for an image; answers its id. Raises InvalidReference, InvalidContext, NoSuchContext."""
-        reference = parse_reference(text, tag=tag)
-        if context is not None:
-            if reference.in_engine or reference.digest:
-                raise InvalidReference(f"An image that is built cannot be named {text!r}.", hint="Give it NAME[:TAG].")
-            context = _checked(context)
-            await self._contexts.path(context.id, owner=owner)
+        reference = parse_reference(wish.name, tag=wish.tag)
+        source = wish.source
+        if source is not None and (reference.in_engine or reference.digest):
+            raise InvalidReference(
+                f"An image that is made here cannot be named {wish.name!r}.", hint="Give it NAME[:TAG]."
+            )
+        if isinstance(source, BuildContext):
+            source = _checked(source)
+            await self._contexts.path(source.id, owner=owner)
         image_id = uuid.uuid4().hex
-        new = NewImage(id=image_id, owner=owner, reference=str(reference), context=context, created_at=time.time_ns())
+        new = NewImage(
+            id=image_id,
+            owner=owner,
+            reference=str(reference),
+            source=source,
+            platform=wish.platform,
+            publish=wish.publish,
+            created_at=time.time_ns(),
+        )
         async with self._database.write() as session:
             await self._store.add(session, new)
             await self._outbox.add(session, BUILDS_REQUESTED, {"id": image_id}, message_id=image_id)

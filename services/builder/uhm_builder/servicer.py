@@ -6,7 +6,7 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from uhm_builder.messages import context_of, image_message, watch_message
+from uhm_builder.messages import image_message, watch_message, wish_of
 from uhm_common.identity import current_identity
 from uhmalguhm.builder.v1 import image_pb2, image_pb2_grpc
 
@@ -40,9 +40,7 @@ class ImageServicer(image_pb2_grpc.ImageServiceServicer):
         self, request: image_pb2.CreateImageRequest, context: Context
     ) -> image_pb2.CreateImageResponse:
         """Takes the wish for an image."""
-        image_id = await self._images.create(
-            request.image, tag=request.tag, context=context_of(request), owner=_caller()
-        )
+        image_id = await self._images.create(wish_of(request), owner=_caller())
         return image_pb2.CreateImageResponse(id=image_id, status="building")
 
     async def GetImage(self, request: image_pb2.GetImageRequest, context: Context) -> image_pb2.GetImageResponse:

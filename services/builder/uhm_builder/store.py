@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import delete, insert, select, update
 
+from uhm_builder.customization import Customization, customization_of, customization_record
 from uhm_builder.errors import BuildLost
-from uhm_builder.images import BuildContext, Image, Layer, Stage, Status, image_config
+from uhm_builder.images import Archive, BuildContext, Image, Layer, Stage, Status, image_config
 from uhm_builder.models import AliasRow, ImageRow
 
 if TYPE_CHECKING:
@@ -33,8 +34,10 @@ class NewImage:
     id: str
     owner: str
     reference: str
-    context: BuildContext | None
     created_at: int
+    source: BuildContext | Archive | Customization | None = None
+    platform: str = ""
+    publish: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +60,11 @@ class ImageStore:
             "id": new.id,
             "owner": new.owner,
             "reference": new.reference,
-            "context": asdict(new.context) if new.context else None,
+            "context": asdict(new.source) if isinstance(new.source, BuildContext) else None,
+            "archive": asdict(new.source) if isinstance(new.source, Archive) else None,
+            "customization": customization_record(new.source) if isinstance(new.source, Customization) else None,
+            "platform": new.platform,
+            "publish": list(new.publish),
             "status": Status.BUILDING,
             "created_at": new.created_at,
         }
@@ -233,6 +240,10 @@ def _image(row: ImageRow) -> Image:
         status=Status(row.status),
         created_at=row.created_at,
         context=BuildContext(**row.context) if row.context else None,
+        archive=Archive(**row.archive) if row.archive else None,
+        customization=customization_of(row.customization) if row.customization else None,
+        platform=row.platform,
+        publish=tuple(row.publish),
         reason=row.reason,
         attempt=row.attempt,
         lease_until=row.lease_until,

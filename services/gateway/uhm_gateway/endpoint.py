@@ -193,7 +193,8 @@ class Endpoint:
     async def _write_stream(self, exchange: Exchange, call: Any) -> None:
         messages = aiter(call)
         coming = asyncio.ensure_future(anext(messages, None))
-        await asyncio.wait({coming}, timeout=OPENING_SECONDS)
+        # Raw bytes have no place for an error that comes late, so their head waits.
+        await asyncio.wait({coming}, timeout=None if self._renderer.is_raw else OPENING_SECONDS)
         content_type = BINARY if self._renderer.is_raw else NDJSON
         headers: list[tuple[bytes, bytes]] = []
         if coming.done() and (first := coming.result()) is not None:

@@ -37,6 +37,8 @@ class GatewaySettings(CommonSettings):
         return {
             "uhmalguhm.auth.v1.AuthService": self.auth_address,
             "uhmalguhm.builder.v1.ImageService": self.builder_address,
+            "uhmalguhm.builder.v1.RegistryService": self.builder_address,
+            "uhmalguhm.builder.v1.StorageService": self.builder_address,
             "uhmalguhm.machines.v1.MachineService": self.machines_address,
             **self.routes,
         }

@@ -11,7 +11,7 @@ from uhm_builder import pipeline as pipeline_module
 from uhm_builder.base import Base
 from uhm_builder.disk import Disk
 from uhm_builder.errors import BuildLost, NotInRegistry
-from uhm_builder.images import Healthcheck, ImageConfig, Layer, Status, image_config
+from uhm_builder.images import Healthcheck, ImageConfig, ImageWish, Layer, Status, image_config
 from uhm_builder.pipeline import Pipeline
 from uhm_builder.sources.source import Resolved
 from uhm_builder.worker.build import Builder
@@ -82,7 +82,7 @@ def build(database, store, outbox, events, contexts, artifacts, images, calls):
     """Claims and builds a fresh image from a source; answers it as it is then."""
 
     async def build(source, before=None):
-        image_id = await images.create("app", tag="", context=None, owner="alice")
+        image_id = await images.create(ImageWish(name="app"), owner="alice")
         claim = await store.claim(image_id, now=1, lease_until=2)
         builder = Builder(
             artifacts=artifacts,

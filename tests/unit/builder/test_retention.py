@@ -9,7 +9,7 @@ import sqlite3
 import pytest
 
 from uhm_builder.errors import ImageInUse, StillBuilding
-from uhm_builder.images import Layer, Status
+from uhm_builder.images import ImageWish, Layer, Status
 
 A, B, C = ("sha256:" + letter * 64 for letter in "abc")
 
@@ -19,7 +19,7 @@ def ready(images, store, database, artifacts):
     """Makes an image of layers, with files where they belong."""
 
     async def ready(name, disk, diff_ids, *, owner="alice"):
-        image_id = await images.create(name, tag="", context=None, owner=owner)
+        image_id = await images.create(ImageWish(name=name), owner=owner)
         claim = await store.claim(image_id, now=2**62, lease_until=2**62)
         layers = [Layer(diff_id=diff_id, size=4096) for diff_id in diff_ids]
         await store.record(claim, layers=layers, disk_digest=disk)
@@ -87,14 +87,14 @@ async def test_a_used_image_stays_whole(retention, ready, artifacts, store):
 
 
 async def test_what_is_being_built_cannot_be_deleted(retention, images, store):
-    image = await store.get(await images.create("a", tag="", context=None, owner="alice"))
+    image = await store.get(await images.create(ImageWish(name="a"), owner="alice"))
 
     with pytest.raises(StillBuilding, match="Cancel"):
         await retention.delete(image)
 
 
 async def test_a_failed_image_is_deleted_without_a_disk(retention, images, store):
-    image = await images.cancel(await images.create("a", tag="", context=None, owner="alice"), owner="alice")
+    image = await images.cancel(await images.create(ImageWish(name="a"), owner="alice"), owner="alice")
 
     assert await retention.delete(image) == 0
     assert await store.get(image.id) is None
@@ -102,9 +102,7 @@ async def test_a_failed_image_is_deleted_without_a_disk(retention, images, store
 
 async def test_a_disk_that_a_build_is_about_to_have_stays(retention, ready, images, store, artifacts):
     image = await ready("one", A, [A])
-    claim = await store.claim(
-        await images.create("two", tag="", context=None, owner="alice"), now=2**62, lease_until=2**62
-    )
+    claim = await store.claim(await images.create(ImageWish(name="two"), owner="alice"), now=2**62, lease_until=2**62)
     await store.record(claim, layers=[Layer(diff_id=A)], disk_digest=A)
 
     await retention.delete(image)
@@ -217,7 +215,7 @@ async def test_what_cannot_be_announced_is_not_deleted(retention, ready, outbox,
 
 
 async def test_what_was_never_ready_is_not_announced(retention, images, store, announced):
-    await images.cancel(image_id := await images.create("a", tag="", context=None, owner="alice"), owner="alice")
+    await images.cancel(image_id := await images.create(ImageWish(name="a"), owner="alice"), owner="alice")
 
     await retention.delete(await store.get(image_id))
 
@@ -226,7 +224,7 @@ async def test_what_was_never_ready_is_not_announced(retention, images, store, a
 
 
 async def test_forgetting_what_was_cancelled_announces_nothing(retention, images, store, announced, ready):
-    await images.cancel(image_id := await images.create("a", tag="", context=None, owner="alice"), owner="alice")
+    await images.cancel(image_id := await images.create(ImageWish(name="a"), owner="alice"), owner="alice")
     kept = await ready("one", A, [A])
 
     await store.forget(ended_before=2**62, aliases_before=2**62)

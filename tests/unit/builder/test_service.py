@@ -13,7 +13,7 @@ from uhm_builder.errors import (
     NoSuchContext,
     NoSuchImage,
 )
-from uhm_builder.images import BuildContext, Status
+from uhm_builder.images import BuildContext, ImageWish, Status
 from uhm_builder.models import OUTBOX
 from uhm_builder.pages import PageToken, page_size
 from uhm_common.errors import InvalidArgument
@@ -31,7 +31,7 @@ async def finish(database, store, image_id, *, status=Status.READY):
 
 
 async def test_a_wish_is_a_row_and_an_event(database, images, store):
-    image_id = await images.create("nginx", tag="1.27", context=None, owner="alice")
+    image_id = await images.create(ImageWish(name="nginx", tag="1.27"), owner="alice")
 
     image = await store.get(image_id)
     assert (image.reference, image.owner, image.status) == ("nginx:1.27", "alice", Status.BUILDING)
@@ -42,7 +42,7 @@ async def test_a_wish_is_a_row_and_an_event(database, images, store):
 
 async def test_a_malformed_reference_is_refused_at_once(images, store):
     with pytest.raises(InvalidReference, match="'Bad!'"):
-        await images.create("Bad!", tag="", context=None, owner="alice")
+        await images.create(ImageWish(name="Bad!"), owner="alice")
 
     assert await store.building() == []
 
@@ -61,21 +61,23 @@ async def test_a_malformed_reference_is_refused_at_once(images, store):
 )
 async def test_a_build_that_cannot_be_is_refused_at_once(images, name, context, error):
     with pytest.raises(error):
-        await images.create(name, tag="", context=context, owner="alice")
+        await images.create(ImageWish(name=name, source=context), owner="alice")
 
 
 async def test_a_context_serves_its_owner(images, contexts, store):
     upload = await contexts.receive(pieces(b"tar"), owner="alice")
 
     with pytest.raises(NoSuchContext):
-        await images.create("shop", tag="", context=BuildContext(id=upload.id), owner="bob")
-    image_id = await images.create("shop", tag="", context=BuildContext(id=upload.id, dockerfile=""), owner="alice")
+        await images.create(ImageWish(name="shop", source=BuildContext(id=upload.id)), owner="bob")
+    image_id = await images.create(
+        ImageWish(name="shop", source=BuildContext(id=upload.id, dockerfile="")), owner="alice"
+    )
 
     assert (await store.get(image_id)).context.dockerfile == "Dockerfile"
 
 
 async def test_an_image_is_found_by_id_prefix_and_reference(database, images, store):
-    image_id = await images.create("nginx", tag="", context=None, owner="alice")
+    image_id = await images.create(ImageWish(name="nginx"), owner="alice")
     await finish(database, store, image_id)
 
     for name in (image_id, image_id[:4], image_id[:31], "nginx", "nginx:latest", "docker.io/library/nginx"):
@@ -85,9 +87,9 @@ async def test_an_image_is_found_by_id_prefix_and_reference(database, images, st
 
 
 async def test_a_reference_stands_for_what_is_ready(database, images, store):
-    ready = await images.create("nginx", tag="", context=None, owner="alice")
+    ready = await images.create(ImageWish(name="nginx"), owner="alice")
     await finish(database, store, ready)
-    failed = await images.create("nginx", tag="", context=None, owner="alice")
+    failed = await images.create(ImageWish(name="nginx"), owner="alice")
     await finish(database, store, failed, status=Status.FAILED)
 
     assert (await images.get("nginx", owner="alice")).id == ready
@@ -96,7 +98,7 @@ async def test_a_reference_stands_for_what_is_ready(database, images, store):
 
 
 async def test_what_is_not_ready_yet_is_said_so(images):
-    image_id = await images.create("nginx", tag="", context=None, owner="alice")
+    image_id = await images.create(ImageWish(name="nginx"), owner="alice")
 
     with pytest.raises(NoSuchImage, match=f"{image_id}, is building"):
         await images.get("nginx", owner="alice")
@@ -112,8 +114,8 @@ async def test_what_is_not_there_is_named(images, name):
 async def test_the_beginning_of_two_ids_is_neither(images, monkeypatch):
     ids = iter(["abcd" + "0" * 28, "abcd" + "1" * 28])
     monkeypatch.setattr("uhm_builder.service.uuid.uuid4", lambda: type("U", (), {"hex": next(ids)}))
-    await images.create("a", tag="", context=None, owner="alice")
-    await images.create("b", tag="", context=None, owner="alice")
+    await images.create(ImageWish(name="a"), owner="alice")
+    await images.create(ImageWish(name="b"), owner="alice")
 
     with pytest.raises(AmbiguousId):
         await images.get("abcd", owner="alice")
@@ -121,7 +123,7 @@ async def test_the_beginning_of_two_ids_is_neither(images, monkeypatch):
 
 
 async def test_pages_follow_each_other(images):
-    ids = [await images.create(f"a{number}", tag="", context=None, owner="alice") for number in range(5)]
+    ids = [await images.create(ImageWish(name=f"a{number}"), owner="alice") for number in range(5)]
 
     first = await images.page(size=2, token="", reference="", owner="alice")
     second = await images.page(size=2, token=first.next_token, reference="", owner="alice")
@@ -133,7 +135,7 @@ async def test_pages_follow_each_other(images):
 
 async def test_a_list_can_be_of_one_name(images):
     for reference in ("nginx", "nginx:1.27", "nginx-extra"):
-        await images.create(reference, tag="", context=None, owner="alice")
+        await images.create(ImageWish(name=reference), owner="alice")
 
     async def listed(reference):
         page = await images.page(size=0, token="", reference=reference, owner="alice")
@@ -163,7 +165,7 @@ def test_a_negative_page_is_refused():
 
 async def test_cancelling_tells_the_worker_and_drops_the_context(images, events, contexts):
     upload = await contexts.receive(pieces(b"tar"), owner="alice")
-    image_id = await images.create("shop", tag="", context=BuildContext(id=upload.id), owner="alice")
+    image_id = await images.create(ImageWish(name="shop", source=BuildContext(id=upload.id)), owner="alice")
 
     assert (await images.cancel(image_id, owner="alice")).status is Status.CANCELLED
     assert (await images.cancel(image_id, owner="alice")).status is Status.CANCELLED
@@ -174,7 +176,7 @@ async def test_cancelling_tells_the_worker_and_drops_the_context(images, events,
 
 
 async def test_others_cannot_cancel(images, store):
-    image_id = await images.create("nginx", tag="", context=None, owner="alice")
+    image_id = await images.create(ImageWish(name="nginx"), owner="alice")
 
     with pytest.raises(NoSuchImage):
         await images.cancel(image_id, owner="bob")

@@ -23,7 +23,7 @@ def add(database, store):
 
     async def add(reference="nginx:latest", *, owner="alice", context=None, created_at=1000):
         image_id = f"{next(COUNT):032x}"
-        new = NewImage(id=image_id, owner=owner, reference=reference, context=context, created_at=created_at)
+        new = NewImage(id=image_id, owner=owner, reference=reference, source=context, created_at=created_at)
         async with database.write() as session:
             await store.add(session, new)
         return image_id

@@ -1,0 +1,16 @@
+"""Registries with credentials."""
+
+from __future__ import annotations
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Makes the change."""
+
+
+def downgrade() -> None:
+    """Takes it back."""

@@ -1,0 +1,16 @@
+"""Storage locations and publications."""
+
+from __future__ import annotations
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Makes the change."""
+
+
+def downgrade() -> None:
+    """Takes it back."""

@@ -1,0 +1,16 @@
+"""What collecting garbage needs to know."""
+
+from __future__ import annotations
+
+revision = "0006"
+down_revision = "0005"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Makes the change."""
+
+
+def downgrade() -> None:
+    """Takes it back."""
