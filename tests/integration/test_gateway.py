@@ -24,6 +24,7 @@ from grpc_status import rpc_status
 from grpc_tools import protoc
 
 from uhm_gateway.descriptors import Api, load_api
+from uhm_gateway.endpoint import OPENING_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -146,7 +147,10 @@ class Echo:
             raise
         return self.words(text=name, count=sum(self.taken))
 
-    async def download(self, _request: Any, _context: Any) -> AsyncIterator[Any]:
+    async def download(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        if request.text == "fail late":
+            await asyncio.sleep(OPENING_SECONDS + 0.2)
+            await context.abort(grpc.StatusCode.NOT_FOUND, "nothing to download")
         yield self.body(content_type="text/csv", data=b"a,b\n")
         yield self.body(data=b"1,2\n")
 
@@ -413,6 +417,10 @@ class TestRest:
         answer = await gateway.http.get("/v1/download")
         assert answer.headers["content-type"] == "text/csv"
         assert answer.content == b"a,b\n1,2\n"
+
+    async def test_a_raw_stream_that_fails_late_has_the_status_of_its_error(self, gateway: Gateway) -> None:
+        answer = await gateway.http.get("/v1/download", params={"text": "fail late"})
+        assert (answer.status_code, answer.json()["message"]) == (404, "nothing to download")
 
     async def test_deadline(self, gateway: Gateway, upstream: Echo) -> None:
         answer = await gateway.http.get("/v1/hang", headers={"Grpc-Timeout": "200m"})

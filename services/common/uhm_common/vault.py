@@ -7,6 +7,7 @@ that one user's cannot be put in the place of another's.
 from __future__ import annotations
 
 import os
+import uuid
 from contextlib import suppress
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def open_vault(path: Path) -> Vault:
     """The vault of a key file of 32 bytes, made if absent. Raises InternalError for a file that is no key."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not path.exists():
-        staged = path.with_name(f".{path.name}-{os.getpid()}")
+        staged = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
         try:
             handle = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with os.fdopen(handle, "wb") as file:
