@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("build", "start", "gateway")
+BENCHMARKS = ("build", "rebuild", "export", "start", "gateway")
 
 
 def main() -> int:

@@ -84,6 +84,7 @@ def measure(api: Api, directory: Path, *, mirror: str, runs: int) -> Result:
         stages.append({stage["name"]: stage["duration_ms"] for stage in image["stages"]})
         warms.append(build(api, IMAGE)[0])
         api.delete(f"images/{image['id']}")
+        api.post("/usage:collect", {})  # else its layers are kept for a while
         sys.stderr.write(f"{number:3}: docker pull {pulls[-1]:.3f} s, cold {seconds:.3f} s, warm {warms[-1]:.3f} s\n")
     first, second = added_bytes(api, directory / "state" / "artifacts" / "layers")
     cold, pull = statistics.median(colds), statistics.median(pulls)

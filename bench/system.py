@@ -9,13 +9,13 @@ import socket
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 TIMEOUT_SECONDS = 360.0
 # A benchmark that asks a hundred times at once must not wait for its own connections.
@@ -26,22 +26,44 @@ class Api:
     """A running system's REST API, as one user."""
 
     def __init__(self, url: str, *, token: str = "") -> None:
+        self._url = url
+        self._token = token
         self._client = httpx.Client(base_url=f"{url}/api/v1/", timeout=TIMEOUT_SECONDS, limits=LIMITS)
         if token:
             self.authorize(token)
 
     def authorize(self, token: str) -> None:
         """Sends this token from here on."""
+        self._token = token
         self._client.headers["authorization"] = f"Bearer {token}"
+
+    def uhm(self, *arguments: str) -> None:
+        """Runs the command line as this user. Raises CalledProcessError."""
+        environment = os.environ | {"UHM_URL": self._url, "UHM_TOKEN": self._token}
+        argv = [str(Path(sys.executable).with_name("uhm")), *arguments]
+        subprocess.run(argv, check=True, env=environment, capture_output=True)
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """Posts JSON and answers JSON."""
         answer: dict[str, Any] = checked(self._client.post(path, json=body)).json()
         return answer
 
+    def get(self, path: str) -> dict[str, Any]:
+        """Gets JSON."""
+        answer: dict[str, Any] = checked(self._client.get(path)).json()
+        return answer
+
     def delete(self, path: str) -> None:
         """Deletes."""
         checked(self._client.delete(path))
+
+    @contextmanager
+    def download(self, path: str, body: dict[str, Any]) -> Iterator[httpx.Response]:
+        """Posts JSON and answers a response whose body is for the block to read."""
+        with self._client.stream("POST", path, json=body) as answer:
+            if not answer.is_success:
+                answer.read()
+            yield checked(answer)
 
     def machines(self) -> list[dict[str, Any]]:
         """All of this user's machines, ended ones included."""
@@ -75,13 +97,14 @@ def checked(answer: httpx.Response) -> httpx.Response:
 
 
 @contextmanager
-def own_system(state_dir: Path, mirror: str) -> Iterator[Api]:
-    """A system in a directory of its own, with a user."""
+def own_system(state_dir: Path, mirror: str, *, engine: str = "") -> Iterator[Api]:
+    """A system in a directory of its own, with a user; `engine` is the Docker Engine that it builds with, if any."""
     rest, grpc = free_port(), free_port()
     uhm = [sys.executable, "-m", "uhm"]
     where = ["--state-dir", str(state_dir)]
-    up = [*uhm, "up", *where, "--rest-port", str(rest), "--grpc-port", str(grpc), "--detach", "--no-docker"]
-    environment = os.environ | {"UHM_REGISTRY_MIRRORS": f"docker.io={mirror}"}
+    up = [*uhm, "up", *where, "--rest-port", str(rest), "--grpc-port", str(grpc), "--detach"]
+    environment = os.environ | {"UHM_REGISTRY_MIRRORS": f"docker.io={mirror}", "UHM_DOCKER_HOST": engine}
+    up += [] if engine else ["--no-docker"]
     subprocess.run(up, check=True, env=environment, stdout=subprocess.DEVNULL)
     try:
         api = Api(f"http://127.0.0.1:{rest}")

@@ -26,4 +26,5 @@ step "generated code" protos/gen/uhmalguhm/descriptors.binpb tools/setup/protos.
 if [ -f guest/Makefile ]; then
     always "guest's init" tools/setup/guest.sh
 fi
+step "kernel of exported disks" build/guest/kernels/generic/boot tools/setup/portable-kernel.sh
 printf '==> ready in %s s\n' "$(seconds_since "$started")"

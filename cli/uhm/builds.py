@@ -28,7 +28,7 @@ class BuildFailed(CommandError):
 
     def __init__(self, image: dict[str, Any]) -> None:
         reason = image.get("reason") or "it was cancelled."
-        super().__init__(f"{image.get('reference')} was not made: {reason}")
+        super().__init__(f"{image.get('reference') or 'The image'} was not made: {reason}")
         self.image = image
 
     def document(self) -> dict[str, object]:

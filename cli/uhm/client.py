@@ -30,7 +30,11 @@ CONNECT_SECONDS = 5.0
 # Starting a machine and waiting for it may take minutes where nothing accelerates it.
 ANSWER_SECONDS = 600.0
 
+METADATA_PREFIX = "grpc-metadata-"
+
 JsonObject = dict[str, Any]
+Metadata = dict[str, list[str]]
+"""What the gateway tells beside a body, each name with all its values."""
 
 
 def server_url() -> str:
@@ -71,7 +75,7 @@ class Client:
             trust_env=url.startswith("https:"),
         )
 
-    def get(self, path: str, **parameters: Any) -> JsonObject:
+    def get(self, path: str, /, **parameters: Any) -> JsonObject:
         """GET; the answer's JSON object."""
         return self._call("GET", path, parameters=parameters)
 
@@ -83,32 +87,75 @@ class Client:
         """DELETE; the answer's JSON object."""
         return self._call("DELETE", path, parameters=parameters)
 
-    def pages(self, path: str, *, field: str, **parameters: Any) -> list[JsonObject]:
+    def pages(self, path: str, /, *, field: str, **parameters: Any) -> list[JsonObject]:
         """All entries of a list that comes in pages."""
         entries: list[JsonObject] = []
         token = ""
         while True:
-            page = self.get(path, page_size=1000, page_token=token, **parameters)
+            page = self.get(path, **{"page_size": 1000, **parameters}, page_token=token)
             entries += page.get(field, [])
             token = page.get("next_page_token", "")
             if not token:
                 return entries
 
-    def upload(self, path: str, content: Callable[[], Iterable[bytes]], *, content_type: str) -> JsonObject:
+    def upload(
+        self, path: str, content: Callable[[], Iterable[bytes]], *, content_type: str, **parameters: Any
+    ) -> JsonObject:
         """POST of a body that is made while it is sent; `content` is called again where the token has to be renewed."""
 
         def send(headers: dict[str, str]) -> httpx.Response:
-            return self._http.post(path, content=content(), headers=headers | {"content-type": content_type})
+            return self._http.post(
+                path,
+                content=content(),
+                params=_parameters(parameters),
+                headers=headers | {"content-type": content_type},
+            )
 
         return _json_object(self._authorized(send))
 
     @contextmanager
-    def stream(self, path: str, **parameters: Any) -> Iterator[Iterator[JsonObject]]:
+    def stream(self, path: str, /, **parameters: Any) -> Iterator[Iterator[JsonObject]]:
         """A server stream: inside the block, an iterator over its messages, which may raise ApiError."""
+        response = self._opened(path, parameters)
+        try:
+            yield self._messages(response)
+        finally:
+            response.close()
+
+    @contextmanager
+    def download(self, path: str, /, **parameters: Any) -> Iterator[Iterator[bytes]]:
+        """A body as it is: inside the block, an iterator over its pieces."""
+        response = self._opened(path, parameters)
+        try:
+            yield self._pieces(response)
+        finally:
+            response.close()
+
+    @contextmanager
+    def order(self, path: str, body: JsonObject) -> Iterator[tuple[Metadata, Iterator[bytes]]]:
+        """POST that is answered with a body as it is: inside the block, what is said of it, and its pieces."""
+        response = self._opened(path, {}, body=body)
+        told = [(name.lower(), value) for name, value in response.headers.multi_items()]
+        metadata: Metadata = {}
+        for name, value in told:
+            if name.startswith(METADATA_PREFIX):
+                metadata.setdefault(name.removeprefix(METADATA_PREFIX), []).append(value)
+        try:
+            yield metadata, self._pieces(response)
+        finally:
+            response.close()
+
+    def _opened(self, path: str, parameters: JsonObject, *, body: JsonObject | None = None) -> httpx.Response:
+        """The answer to a GET, or with a body to a POST, its own body not read yet."""
 
         def send(headers: dict[str, str]) -> httpx.Response:
             request = self._http.build_request(
-                "GET", path, params=_parameters(parameters), headers=headers, timeout=httpx.Timeout(None, connect=5)
+                "GET" if body is None else "POST",
+                path,
+                params=_parameters(parameters),
+                json=body,
+                headers=headers,
+                timeout=httpx.Timeout(None, connect=5),
             )
             response = self._http.send(request, stream=True)
             if response.is_error:
@@ -116,11 +163,7 @@ class Client:
                 response.close()
             return response
 
-        response = self._authorized(send)
-        try:
-            yield self._messages(response)
-        finally:
-            response.close()
+        return self._authorized(send)
 
     def login(self, username: str, password: str) -> tuple[str, str]:
         """An access token and a refresh token that changes with every use."""
@@ -176,6 +219,12 @@ class Client:
         if response.is_error:
             raise _api_error(response)
         return response
+
+    def _pieces(self, response: httpx.Response) -> Iterator[bytes]:
+        try:
+            yield from response.iter_bytes()
+        except httpx.TransportError as error:
+            raise ServerUnreachable("The connection to the server broke off.", hint="Try again.") from error
 
     def _messages(self, response: httpx.Response) -> Iterator[JsonObject]:
         try:

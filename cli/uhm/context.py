@@ -1,16 +1,19 @@
 """A directory as a build context: a tar archive made while it is sent, without what `.dockerignore` leaves out.
 
-The same directory gives the same bytes: entries are sorted, nobody owns them, times are whole seconds.
+The same directory gives the same bytes: entries are sorted, nobody owns them, times are whole seconds. A context that
+is packed already comes through standard input, and is kept in a temporary file until it is sent.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import tarfile
+import tempfile
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING, Self
 
 from uhm.errors import CommandError
 from uhm.ignore import IgnoreRules, read_patterns
@@ -18,12 +21,14 @@ from uhm.ignore import IgnoreRules, read_patterns
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["BuildContext", "open_context"]
+__all__ = ["BuildContext", "PackedContext", "open_context", "packed_context"]
 
 IGNORE_FILE = ".dockerignore"
 DOCKERFILE = "Dockerfile"
 CHUNK = 256 * 1024
 BLOCK = tarfile.BLOCKSIZE
+MAGICS = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")
+TAR_MAGIC_AT, TAR_MAGIC = 257, b"ustar"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,12 @@ class BuildContext:
             yield from pending
             pending.clear()
             yield path
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is held open."""
 
     def tar(self) -> Iterator[bytes]:
         """The archive in pieces. Raises CommandError for a file that cannot be read."""
@@ -87,6 +98,40 @@ class BuildContext:
                 yield from _content(file.read, header.size, full)
         except OSError as error:
             raise _unreadable(full, error) from error
+
+
+class PackedContext:
+    """An archive from standard input; a context manager, which closes it."""
+
+    def __init__(self, file: IO[bytes], *, dockerfile: str) -> None:
+        self._file = file
+        self.dockerfile = dockerfile
+
+    def tar(self) -> Iterator[bytes]:
+        """The archive in pieces, from its beginning each time."""
+        self._file.seek(0)
+        while piece := self._file.read(CHUNK):
+            yield piece
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def packed_context(source: IO[bytes], *, dockerfile: str = "") -> PackedContext:
+    """The context in an archive. Raises CommandError for what is no tar archive, plain, gzip, bzip2 or xz."""
+    path = PurePosixPath(dockerfile or DOCKERFILE)
+    if path.is_absolute() or ".." in path.parts:
+        raise CommandError(f"{dockerfile} is outside the archive.", hint="The Dockerfile must be in the context.")
+    first = source.read(BLOCK) if not source.isatty() else b""
+    if not first.startswith(MAGICS) and not first[TAR_MAGIC_AT:].startswith(TAR_MAGIC):
+        raise CommandError("Standard input is no tar archive.", hint="Pack the context: tar -c . | uhm build -t NAME -")
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - the context closes it
+    file.write(first)
+    shutil.copyfileobj(source, file, CHUNK)
+    return PackedContext(file, dockerfile=str(path))
 
 
 def open_context(root: Path, *, dockerfile: str = "") -> BuildContext:

@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-__all__ = ["exposed_port", "memory_mib", "parse_environment", "parse_port", "vcpus"]
+__all__ = ["exposed_port", "memory_mib", "parse_environment", "parse_port", "seconds", "size_bytes", "vcpus"]
 
 UNITS = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([bkmgt]?)(?:i?b)?", re.IGNORECASE)
+DURATION = re.compile(r"(?:\d+[smhdw])+")
+DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 PORT = re.compile(
     r"""(?:(?:\[(?P<bracketed>[0-9a-fA-F:.]+)\]|(?P<address>[^:\[\]]*)):)?   # [::1]: or 127.0.0.1:
         (?:(?P<host>\d*):)?
@@ -28,10 +30,22 @@ LAST_PORT = 65535
 
 def memory_mib(text: str) -> int:
     """`512m`, `1g`, `1.5g`, or bytes without a unit, as docker has it; in MiB, rounded up."""
+    return math.ceil(size_bytes(text) / UNITS["m"])
+
+
+def size_bytes(text: str) -> int:
+    """`512m`, `20g`, `1.5g`, or bytes without a unit."""
     match = SIZE.fullmatch(text.strip())
     if match is None:
         raise click.BadParameter(f"{text!r} is no size; write 512m or 1g.")
-    return math.ceil(float(match[1]) * UNITS[match[2].lower()] / UNITS["m"])
+    return math.ceil(float(match[1]) * UNITS[match[2].lower()])
+
+
+def seconds(text: str) -> int:
+    """`90s`, `12h`, `7d`, `1d12h`."""
+    if not DURATION.fullmatch(text):
+        raise click.BadParameter(f"{text!r} is no length of time; write 12h or 7d.")
+    return sum(int(number) * DURATION_UNITS[unit] for number, unit in re.findall(r"(\d+)([smhdw])", text))
 
 
 def vcpus(text: str) -> int:

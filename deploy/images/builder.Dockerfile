@@ -6,9 +6,13 @@ ARG DEBIAN=debian:trixie-slim
 
 FROM ${DEBIAN} AS guest
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends gcc make musl-tools \
+    && apt-get install --yes --no-install-recommends busybox-static gcc kmod libyaml-dev make musl-tools \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
+COPY tools/setup/portable-kernel.sh tools/setup/portable-kernel.sh
+RUN apt-get update \
+    && mkdir -p build/guest/kernels && GENERIC_KERNEL=always sh -eu tools/setup/portable-kernel.sh 3>&1 \
+    && rm -rf /var/lib/apt/lists/*
 COPY guest guest
 RUN make -C guest
 
@@ -31,16 +35,19 @@ FROM ${DEBIAN}
 # The kernel is what guests boot, and what libguestfs's appliance boots; it need not be the node's.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends \
-        ca-certificates erofs-utils linux-image-cloud-amd64 python3 python3-guestfs qemu-system-x86 qemu-utils \
-        syslinux syslinux-common systemd-boot-efi tini \
+        ca-certificates cryptsetup-bin e2fsprogs erofs-utils linux-image-cloud-amd64 python3 python3-guestfs \
+        qemu-system-x86 qemu-utils rpm syslinux syslinux-common systemd-boot-efi tini \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/uhmalguhm uhm \
     && install --directory --owner uhm --group uhm --mode 0700 /var/lib/uhmalguhm
 COPY --from=guest /src/build/guest/init /opt/uhm-guest/init
+COPY --from=guest /src/build/guest/portable /opt/uhm-guest/portable
+COPY --from=guest /src/build/guest/kernels/generic /opt/uhm-guest/kernels/generic
 COPY --from=environment /opt/uhm /opt/uhm
 USER 10001:10001
 ENV PATH=/opt/uhm/bin:/usr/bin:/bin:/usr/sbin:/sbin HOME=/tmp PYTHONDONTWRITEBYTECODE=1 \
-    UHM_GUEST_INIT=/opt/uhm-guest/init
+    UHM_GUEST_INIT=/opt/uhm-guest/init UHM_GUEST_PORTABLE=/opt/uhm-guest/portable \
+    UHM_GUEST_PORTABLE_KERNEL=/opt/uhm-guest/kernels/generic
 # tini collects the processes that libguestfs leaves behind.
 ENTRYPOINT ["tini", "--", "python", "-m"]
 CMD ["uhm_builder"]

@@ -69,6 +69,8 @@ static void take(struct disk *disk, const struct partition *partition)
         disk->state = partition->number;
     else if (strcmp(partition->label, "uhm-layer") == 0 && disk->layer_count < LAYERS_MAX)
         disk->layers[disk->layer_count++] = partition->number;
+    else if (strcmp(partition->label, "uhm-config") == 0)
+        disk->config = partition->number;
 }
 
 /* Calls for each labelled partition: on the first pass picks the disk, on the second takes its partitions. */
@@ -90,17 +92,21 @@ static void scan(struct disk *disk, int pick)
     closedir(directory);
 }
 
+int disk_look(struct disk *disk)
+{
+    memset(disk, 0, sizeof *disk);
+    scan(disk, 1);
+    if (disk->name[0])
+        scan(disk, 0);
+    qsort(disk->layers, (size_t)disk->layer_count, sizeof disk->layers[0], compare_numbers);
+    return disk->base && disk->state;
+}
+
 void disk_find(struct disk *disk)
 {
     for (int step = 0; step < WAIT_STEPS; step++) {
-        memset(disk, 0, sizeof *disk);
-        scan(disk, 1);
-        if (disk->name[0])
-            scan(disk, 0);
-        if (disk->base && disk->state) {
-            qsort(disk->layers, (size_t)disk->layer_count, sizeof disk->layers[0], compare_numbers);
+        if (disk_look(disk))
             return;
-        }
         nanosleep(&(struct timespec){.tv_nsec = WAIT_STEP_NS}, NULL);
     }
     die("no disk with partitions uhm-base and uhm-state");
@@ -108,6 +114,10 @@ void disk_find(struct disk *disk)
 
 void disk_partition_path(const struct disk *disk, int number, char *path, size_t size)
 {
+    if (disk->mapped[number]) {
+        snprintf(path, size, "/dev/dm-%d", disk->mapped[number] - 1);
+        return;
+    }
     const char *separator = isdigit((unsigned char)disk->name[strlen(disk->name) - 1]) ? "p" : "";
     snprintf(path, size, "/dev/%s%s%d", disk->name, separator, number);
 }

@@ -15,15 +15,16 @@
 
 #define GENERATED_PATH "/generated" /* in the initramfs */
 
-static const struct {
+#define HOSTS_HEAD(address) \
+    "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n" \
+    "ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n" address "\t"
+
+static struct {
     const char *source, *target;
     const char *head; /* the same in all machines; one value follows and ends the file */
     size_t value;     /* its place in struct identity; where it is empty, the image's file stays */
 } files[] = {
-    {GENERATED_PATH "/hosts", "/etc/hosts",
-     "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n"
-     "ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n" NET_ADDRESS "\t",
-     offsetof(struct identity, hostname)},
+    {GENERATED_PATH "/hosts", "/etc/hosts", HOSTS_HEAD(NET_ADDRESS), offsetof(struct identity, hostname)},
     {GENERATED_PATH "/hostname", "/etc/hostname", "", offsetof(struct identity, hostname)},
     {GENERATED_PATH "/resolv.conf", "/etc/resolv.conf", "nameserver ", offsetof(struct identity, nameserver)},
     {GENERATED_PATH "/machine-id", "/etc/machine-id", "", offsetof(struct identity, machine_id)},
@@ -37,6 +38,11 @@ static off_t sizes[FILES_COUNT];
 static const char *value_of(int i, const struct identity *identity)
 {
     return (const char *)identity + files[i].value;
+}
+
+void generated_leave_address(void)
+{
+    files[0].head = HOSTS_HEAD("127.0.1.1");
 }
 
 const char *generated_write(const struct identity *identity)

@@ -4,6 +4,10 @@
 
 #include "machine.h"
 
+/* The machine has other addresses than NET_ADDRESS: its name gets one that is its own in any network. Called before the
+ * files are written. */
+void generated_leave_address(void);
+
 /* Writes the files into the initramfs; called where that is the root. Returns NULL, or what could not be done. */
 const char *generated_write(const struct identity *identity);
 

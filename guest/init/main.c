@@ -11,6 +11,7 @@
  * With `uhm.template` on the kernel command line the machine waits before it mounts: it is a snapshot that is taken
  * once and then restored over other disks, so what it knows of its disk when `run` arrives is out of date.
  * A machine whose workload runs can be saved as well, and restored as several; see snapshot.c.
+ * A disk that boots by itself, without a host that talks to init, says itself what to run; see portable.c.
  * Init makes one process, the workload, and others only on demand (beside.c); under emulation each fork and exec costs
  * more than all of init's own work. */
 #include <stdio.h>
@@ -22,11 +23,11 @@
 
 #include "control.h"
 #include "event.h"
-#include "listen.h"
 #include "machine.h"
 #include "modules.h"
 #include "net.h"
 #include "output.h"
+#include "portable.h"
 #include "ports.h"
 #include "power.h"
 #include "root.h"
@@ -95,9 +96,22 @@ static int run_workload(struct run *run, int control)
         event("error", "%s", wrong);
         return code;
     }
-    event("started", "%d", workload.pid);
-    listen_watch(run);
     return supervise(&workload, run, control);
+}
+
+/* Up to the merged root, as the host says it. */
+static void prepare(struct run *run, const struct ports *ports)
+{
+    net_up();
+    int template = template_is_one();
+    if (!template)
+        mount_root();
+    wait_for_run(run, ports, template);
+    machine_set_up(&run->identity);
+    if (template) {
+        root_rescan();
+        mount_root();
+    }
 }
 
 /* Executed by init for a rehearsal: the shortest workload there is. */
@@ -117,17 +131,10 @@ int main(int argc, char **argv)
     struct ports ports = ports_open();
     events_attach(ports.events, ports.control);
     output_attach(ports.output);
-    net_up();
-    int template = template_is_one();
-    if (!template)
-        mount_root();
-    wait_for_run(&run, &ports, template);
-    machine_set_up(&run.identity);
-    if (template) {
-        root_rescan();
-        mount_root();
-    }
+    if (ports.control >= 0 || !portable_prepare(&run))
+        prepare(&run, &ports);
     int code = run_workload(&run, ports.control);
+    portable_end();
     root_unmount();
     event("exit", "%d", code);
     power_off();

@@ -9,9 +9,11 @@
 #include "event.h"
 #include "io.h"
 
-static void load_one(const char *path)
+void modules_load_file(const char *path)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT)
+        return;
     if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST))
         log_line("module %s: %m", path);
     if (fd >= 0)
@@ -27,5 +29,5 @@ void modules_load(void)
     char *rest = list;
     for (char *path; (path = strsep(&rest, "\n"));)
         if (*path)
-            load_one(path);
+            modules_load_file(path);
 }

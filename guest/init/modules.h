@@ -6,4 +6,7 @@
  * A module that does not load is logged, not fatal: what misses it will say so better. */
 void modules_load(void);
 
+/* Loads one module and deletes its file. Nothing is wrong where the file is gone: another one needed it before. */
+void modules_load_file(const char *path);
+
 #endif

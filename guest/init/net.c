@@ -63,7 +63,11 @@ void net_up(void)
         log_line("bringing up eth0: %m");
     if (fd >= 0)
         close(fd);
-    /* As docker sets them: any user may bind low ports and ping. */
+    net_open_to_users();
+}
+
+void net_open_to_users(void)
+{
     write_text("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
     write_text("/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
 }

@@ -9,4 +9,7 @@
 /* Brings up lo, and eth0 where there is one. What fails is logged: a machine without network can be wanted. */
 void net_up(void);
 
+/* Lets any user bind low ports and ping, as docker does. */
+void net_open_to_users(void);
+
 #endif

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,9 +19,13 @@ struct frame_header {
     uint32_t time_ns[2]; /* big endian, the high half first */
 };
 
-enum { FRAME_MAX_BYTES = 32 * 1024 }; /* what a virtio port takes in one write */
+enum {
+    FRAME_MAX_BYTES = 32 * 1024, /* what a virtio port takes in one write */
+    OUTPUTS_MAX = 4,
+};
 
-static int output_port = -1;
+static int outputs[OUTPUTS_MAX]; /* a port, or the consoles */
+static int output_count;
 static int framed;
 static int first_is_noted;
 static char frame[FRAME_MAX_BYTES];
@@ -29,7 +34,26 @@ void output_attach(int port)
 {
     framed = port >= 0;
     first_is_noted = 0;
-    output_port = framed ? port : open("/dev/console", O_WRONLY | O_CLOEXEC | O_NOCTTY);
+    outputs[0] = framed ? port : open("/dev/console", O_WRONLY | O_CLOEXEC | O_NOCTTY);
+    output_count = 1;
+}
+
+void output_attach_consoles(void)
+{
+    char active[256], path[300];
+    int count = 0;
+    if (read_text("/sys/class/tty/console/active", active, sizeof active) < 0)
+        return;
+    active[strcspn(active, "\n")] = '\0';
+    char *rest = active;
+    for (char *name; count < OUTPUTS_MAX && (name = strsep(&rest, " "));) {
+        snprintf(path, sizeof path, "/dev/%s", name);
+        int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+        if (fd >= 0)
+            outputs[count++] = fd;
+    }
+    if (count)
+        output_count = count;
 }
 
 /* Sends the `length` bytes that lie in `frame` behind the place of the header. */
@@ -45,8 +69,9 @@ static void send_frame(int stream, size_t length)
     };
     memcpy(frame, &header, sizeof header);
     size_t skipped = framed ? 0 : sizeof header;
-    if (write_all(output_port, frame + skipped, sizeof header - skipped + length) < 0)
-        log_line("output: %m");
+    for (int i = 0; i < output_count; i++)
+        if (write_all(outputs[i], frame + skipped, sizeof header - skipped + length) < 0)
+            log_line("output: %m");
 }
 
 static void note_first_output(void)

@@ -7,6 +7,9 @@ enum { STDOUT_STREAM = 1, STDERR_STREAM = 2 };
 /* Sets where frames go; with -1, plain bytes go to the console. */
 void output_attach(int port);
 
+/* Has plain bytes go to every console that the kernel writes to: a screen as well as a serial line. */
+void output_attach_consoles(void);
+
 enum relayed { RELAYED_FRAME, RELAYED_NOTHING, RELAYED_END };
 
 /* Relays what is in a pipe now, at most one frame. The pipe does not block. */

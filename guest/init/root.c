@@ -7,12 +7,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "disk.h"
 #include "event.h"
 
 /* Short, because overlayfs's options must fit in one page, whatever the number of layers. */
 #define BASE_PATH "/base"
-#define STATE_PATH "/state"
 #define LAYER_PATH "/%d"
 
 static struct disk disk;
@@ -46,10 +44,9 @@ static void mount_layers(char *options, size_t size)
     snprintf(options + used, size - used, BASE_PATH ",upperdir=" STATE_PATH "/upper,workdir=" STATE_PATH "/work");
 }
 
-void root_mount(void)
+static void mount_all(void)
 {
     static char options[4096];
-    disk_find(&disk);
     mount_partition(disk.base, BASE_PATH, "erofs", MS_RDONLY, NULL);
     mount_partition(disk.state, STATE_PATH, "ext4", MS_NOATIME, "noinit_itable");
     make_state_directory(STATE_PATH "/upper");
@@ -59,6 +56,18 @@ void root_mount(void)
     if (mount("overlay", ROOT_PATH, "overlay", 0, options) < 0)
         die("mounting the merged root (%s): %m", options);
     root_is_mounted = 1;
+}
+
+void root_mount(void)
+{
+    disk_find(&disk);
+    mount_all();
+}
+
+void root_mount_disk(const struct disk *found)
+{
+    disk = *found;
+    mount_all();
 }
 
 void root_rescan(void)

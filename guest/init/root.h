@@ -2,11 +2,19 @@
 #ifndef UHM_ROOT_H
 #define UHM_ROOT_H
 
+#include "disk.h"
+
 /* Where the merged root is mounted in init's own mount namespace. */
 #define ROOT_PATH "/root"
 
+/* Where its state partition is mounted there; the directories `upper` and `work` of it are the overlay's. */
+#define STATE_PATH "/state"
+
 /* Finds the disk's partitions and mounts the merged root at ROOT_PATH. Any failure is fatal. */
 void root_mount(void);
+
+/* Mounts the merged root of a disk that was found already. */
+void root_mount_disk(const struct disk *found);
 
 /* Has the kernel read the partition table again, as after the disk was swapped under a restored machine. */
 void root_rescan(void);

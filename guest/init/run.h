@@ -18,6 +18,7 @@ struct run {
     struct identity identity;
     int ports[RUN_PORTS_MAX];
     int port_count;
+    int is_rehearsal; /* nothing of it may last */
 };
 
 /* Parses `key\0value\0` pairs in place: the strings of `run` point into `payload`, which must outlive it.

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "attend.h"
 #include "beside.h"
 #include "clock.h"
 #include "command.h"
@@ -91,9 +92,9 @@ static void obey_all(int control, const struct workload *workload, struct run *r
 }
 
 /* Does what it is time for. Returns after how many milliseconds to do so again, -1 for never. */
-static int look(void)
+static int look(pid_t workload)
 {
-    int sooner = clock_sooner(beside_look(), freezer_look());
+    int sooner = clock_sooner(clock_sooner(beside_look(), freezer_look()), attend_look(workload));
     return snapshot_is_frozen() ? sooner : clock_sooner(sooner, listen_look());
 }
 
@@ -103,6 +104,23 @@ static void relay(const struct workload *workload, int fd)
         epoll_ctl(poller, EPOLL_CTL_DEL, fd, NULL);
 }
 
+static void announce(const struct workload *workload, const struct run *run)
+{
+    event("started", "%d", workload->pid);
+    listen_watch(run);
+}
+
+/* The first boot's scripts are done. A command that cannot be executed ends, as one that was does. */
+static void await(struct workload *workload, const struct run *run)
+{
+    char wrong[512];
+    epoll_ctl(poller, EPOLL_CTL_DEL, workload->status, NULL);
+    if (workload_await(workload, wrong, sizeof wrong))
+        event("error", "%s", wrong);
+    else
+        announce(workload, run);
+}
+
 static void let_go(const struct workload *workload)
 {
     close(poller);
@@ -110,23 +128,31 @@ static void let_go(const struct workload *workload)
     close(workload->err);
 }
 
-int supervise(const struct workload *workload, struct run *run, int control)
+int supervise(struct workload *workload, struct run *run, int control)
 {
+    if (workload->status < 0)
+        announce(workload, run);
     poller = epoll_create1(EPOLL_CLOEXEC);
     poll_add(children, EPOLLIN);
     poll_add(workload->out, EPOLLIN);
     poll_add(workload->err, EPOLLIN);
     /* Edges, because a port whose host is not connected reports a hang-up for as long as that lasts. */
     poll_add(control, EPOLLIN | EPOLLET);
+    poll_add(workload->status, EPOLLIN);
+    poll_add(attend_descriptor(), EPOLLIN);
     for (int code = -1;;) {
         struct epoll_event ready[EVENTS_AT_ONCE];
-        int count = epoll_wait(poller, ready, EVENTS_AT_ONCE, look());
+        int count = epoll_wait(poller, ready, EVENTS_AT_ONCE, look(workload->pid));
         for (int i = 0; i < count; i++) {
             int fd = ready[i].data.fd;
             if (fd == children)
                 code = reap(workload->pid);
             else if (fd == control)
                 obey_all(control, workload, run);
+            else if (fd == workload->status)
+                await(workload, run);
+            else if (fd == attend_descriptor())
+                attend(workload->pid);
             else
                 relay(workload, fd);
         }

@@ -8,8 +8,9 @@
 /* Blocks the signals that the loop wants to read. Call before the workload is started, so that none is lost. */
 void supervise_prepare(void);
 
-/* Relays output, watches ports, obeys the host and reaps processes until the workload ends. A `restore` changes what `run`
- * says of the machine. Returns the workload's exit code: 128 + the signal's number where one killed it. */
-int supervise(const struct workload *workload, struct run *run, int control);
+/* Reports that the workload has started, relays output, watches ports, obeys the host and reaps processes until it
+ * ends. A `restore` changes what `run` says of the machine. Returns the workload's exit code: 128 + the signal's number
+ * where one killed it. */
+int supervise(struct workload *workload, struct run *run, int control);
 
 #endif

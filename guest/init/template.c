@@ -6,7 +6,6 @@
 
 #include "event.h"
 #include "io.h"
-#include "listen.h"
 #include "machine.h"
 #include "output.h"
 #include "root.h"
@@ -29,12 +28,10 @@ static void run_silently(struct run *run, const struct ports *ports)
     output_attach(null);
     events_mute(1);
     supervise_prepare();
-    if (workload_start(&workload, run, wrong, sizeof wrong) == 0) {
-        listen_watch(run);
+    if (workload_start(&workload, run, wrong, sizeof wrong) == 0)
         supervise(&workload, run, -1);
-    } else {
+    else
         log_line("rehearsing: %s", wrong);
-    }
     events_mute(0);
     output_attach(ports->output);
     close(null);
@@ -46,6 +43,7 @@ void template_rehearse(const struct message *message, const struct ports *ports)
     const char *wrong = run_parse(&run, message->payload, message->length);
     if (wrong)
         die("rehearse message: %s", wrong);
+    run.is_rehearsal = 1;
     machine_set_up(&run.identity);
     root_rescan();
     root_mount();

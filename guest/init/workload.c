@@ -14,9 +14,11 @@
 #include "command.h"
 #include "container.h"
 #include "event.h"
+#include "firstboot.h"
 #include "io.h"
 
-/* What the child says through the status pipe when it cannot execute the command. On success the pipe just closes. */
+/* What the child says through the status pipe when it cannot execute the command. On success the pipe just closes. A
+ * code of 0 says that the first boot's scripts run now. */
 struct failure {
     int code;
     char text[512];
@@ -50,6 +52,15 @@ static void set_up_files(const struct pipes *pipes, uid_t uid)
         close(null);
 }
 
+/* Before the workload's user is looked up: a script may have added it. */
+static void boot_first(const struct pipes *pipes, const struct firstboot *firstboot, struct run *run)
+{
+    struct failure none = {.code = 0};
+    set_up_files(pipes, 0);
+    write_all(failure_pipe, &none, sizeof none);
+    firstboot_run(firstboot, run);
+}
+
 __attribute__((noreturn)) static void child(struct run *run, const struct pipes *pipes)
 {
     struct user user;
@@ -59,9 +70,14 @@ __attribute__((noreturn)) static void child(struct run *run, const struct pipes 
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
+    struct firstboot firstboot = {.scripts = -1};
+    if (!run->is_rehearsal)
+        firstboot = firstboot_open();
     const char *failed = container_enter(run);
     if (failed)
         fail(EXIT_CANNOT_START, "setting up %s: %m", failed);
+    if (firstboot.scripts >= 0)
+        boot_first(pipes, &firstboot, run);
     if (user_resolve(&user, run->user, wrong, sizeof wrong) < 0)
         fail(EXIT_CANNOT_START, "%s", wrong);
     set_up_files(pipes, user.uid);
@@ -82,6 +98,27 @@ static void open_pipes(struct pipes *pipes)
     fcntl(pipes->err[0], F_SETFL, O_NONBLOCK);
 }
 
+/* Waits for what the child says. Returns whether it says something; not once the command is executed. */
+static int read_failure(int status, struct failure *failure)
+{
+    ssize_t got;
+    while ((got = read(status, failure, sizeof *failure)) < 0 && errno == EINTR)
+        ;
+    return got == sizeof *failure;
+}
+
+int workload_await(struct workload *workload, char *wrong, size_t wrong_size)
+{
+    struct failure failure;
+    int failed = read_failure(workload->status, &failure);
+    close(workload->status);
+    workload->status = -1;
+    if (!failed)
+        return 0;
+    snprintf(wrong, wrong_size, "%s", failure.text);
+    return failure.code;
+}
+
 int workload_start(struct workload *workload, struct run *run, char *wrong, size_t wrong_size)
 {
     struct pipes pipes;
@@ -95,12 +132,14 @@ int workload_start(struct workload *workload, struct run *run, char *wrong, size
     close(pipes.out[1]);
     close(pipes.err[1]);
     close(pipes.status[1]);
-    *workload = (struct workload){.pid = (pid_t)pid, .out = pipes.out[0], .err = pipes.err[0]};
-    ssize_t got;
-    while ((got = read(pipes.status[0], &failure, sizeof failure)) < 0 && errno == EINTR)
-        ;
-    close(pipes.status[0]);
-    if (got != sizeof failure)
+    *workload = (struct workload){
+        .pid = (pid_t)pid, .out = pipes.out[0], .err = pipes.err[0], .status = pipes.status[0]};
+    int said = read_failure(workload->status, &failure);
+    if (said && failure.code == 0)
+        return 0;
+    close(workload->status);
+    workload->status = -1;
+    if (!said)
         return 0;
     waitpid(workload->pid, NULL, 0);
     close(workload->out);

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-__all__ = ["MODULES", "Entry", "build_initramfs", "pack_cpio"]
+__all__ = ["MODULES", "Entry", "build_initramfs", "file_name", "pack_cpio"]
 
 ALIGNMENT = 4
 PAGE = 4096
@@ -84,7 +84,7 @@ def build_initramfs(init: Path, kernel: Kernel, *, modules: Iterable[str] = MODU
 
 
 def _module_entries(files: Sequence[Path]) -> list[Entry]:
-    names = [f"m/{file.name.split('.')[0]}.ko" for file in files]
+    names = [f"m/{file_name(file)}" for file in files]
     return [
         Entry(path="m", mode=stat.S_IFDIR | 0o755),
         *(
@@ -93,6 +93,11 @@ def _module_entries(files: Sequence[Path]) -> list[Entry]:
         ),
         Entry(path="modules.list", mode=stat.S_IFREG | 0o644, content="".join(f"/{name}\n" for name in names).encode()),
     ]
+
+
+def file_name(module: Path) -> str:
+    """What an unpacked module is called in the archive."""
+    return f"{module.name.split('.')[0]}.ko"
 
 
 def pad_to_spare_a_page(archive: bytes) -> bytes:

@@ -41,6 +41,7 @@ __all__ = [
     "extract_vmlinux",
     "find_kernel",
     "has_pvh_entry",
+    "module_aliases",
     "module_closure",
     "read_built_kernel",
     "read_module",
@@ -216,6 +217,18 @@ def module_closure(kernel: Kernel, names: Iterable[str]) -> tuple[Path, ...]:
         elif name not in builtin:
             raise ModuleNotFound(f"kernel {kernel.version} has no module {name}")
     return tuple(kernel.modules / path for path in ordered)
+
+
+def module_aliases(kernel: Kernel) -> dict[str, tuple[str, ...]]:
+    """Read which devices each module drives: patterns for their `modalias`, by module name (depmod(8))."""
+    if kernel.modules is None:
+        return {}
+    found: dict[str, list[str]] = {}
+    for line in (kernel.modules / "modules.alias").read_text().splitlines():
+        match line.split():
+            case ["alias", pattern, name]:
+                found.setdefault(_module_name(name), []).append(pattern)
+    return {name: tuple(patterns) for name, patterns in found.items()}
 
 
 def _read_dependencies(path: Path) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:

@@ -65,6 +65,8 @@ def test_the_walk(each_system):
     deleted = system.curl(f"/api/v1/images/{created.json['id']}", "-X", "DELETE", token=token)
     assert deleted.status == 200
     assert int(deleted.json["freed_bytes"]) > 100_000_000
+    collected = system.curl("/api/v1/usage:collect", token=token, data="{}")
+    assert int(collected.json["freed_bytes"]) > 100_000_000
     assert len([path for path in (system.state_dir / "machines").iterdir() if path.is_dir()]) <= SPARES
     assert not list((system.state_dir / "artifacts" / "layers").iterdir())
 

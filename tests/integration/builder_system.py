@@ -140,6 +140,19 @@ class System:
         request = image_pb2.DeleteImageRequest(id=name)
         return int((await self.images.DeleteImage(request, metadata=self.tokens.metadata(user))).freed_bytes)
 
+    async def usage(self, *, user: str = "alice") -> image_pb2.GetUsageResponse:
+        answer: image_pb2.GetUsageResponse = await self.images.GetUsage(
+            image_pb2.GetUsageRequest(), metadata=self.tokens.metadata(user)
+        )
+        return answer
+
+    async def collect(self, *, user: str = "alice", **more: Any) -> image_pb2.CollectGarbageResponse:
+        request = image_pb2.CollectGarbageRequest(**more)
+        answer: image_pb2.CollectGarbageResponse = await self.images.CollectGarbage(
+            request, metadata=self.tokens.metadata(user)
+        )
+        return answer
+
     async def cancel(self, name: str, *, user: str = "alice") -> image_pb2.Image:
         request = image_pb2.CancelImageRequest(id=name)
         answer: image_pb2.CancelImageResponse = await self.images.CancelImage(

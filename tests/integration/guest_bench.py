@@ -300,7 +300,13 @@ def make_bench(store: ArtifactStore, kernel: Path | None) -> Bench:
     if not MKFS_EROFS.is_file():
         pytest.skip("no mkfs.erofs; run `make setup`")
     subprocess.run(["make", "-s", "-C", str(REPOSITORY / "guest")], check=True, timeout=60)
-    ingredients = Ingredients(init=REPOSITORY / "build/guest/init", mkfs_erofs=MKFS_EROFS, kernel=kernel)
+    ingredients = Ingredients(
+        init=REPOSITORY / "build/guest/init",
+        mkfs_erofs=MKFS_EROFS,
+        kernel=kernel,
+        portable_kernel=REPOSITORY / "build/guest/kernels/generic",
+        portable=REPOSITORY / "build/guest/portable",
+    )
     return Bench(store=store, base=make_base(store, ingredients, kvm=False), khz=measure_tsc_khz())
 
 

@@ -5,8 +5,8 @@
 # A Docker Engine from elsewhere and a kernel that is there already are as good as the distribution's; a second kernel
 # could become what the machine boots.
 drop_what_is_there() {
-    if command -v dockerd >/dev/null; then
-        packages=$(echo "$packages" | sed 's/\bdocker\.io\b//')
+    if command -v dockerd >/dev/null && [ -n "$(missing_of docker.io)" ]; then
+        packages=$(echo "$packages" | sed 's/\bdocker\(\.io\|-cli\|-buildx\)//g')
     fi
     if ! ls /lib/modules/*/modules.dep >/dev/null 2>&1 || ! ls /boot/vmlinuz-* >/dev/null 2>&1; then
         case $distribution in

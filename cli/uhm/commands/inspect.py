@@ -21,11 +21,15 @@ NOT_FOUND = 5
 @click.command()
 @click.argument("name")
 @click.option("--type", "kind", type=click.Choice(["machine", "image"]), help="Where both have the name.")
+@click.option("--build-output", is_flag=True, help="What the Docker Engine said while it built the image, instead.")
 @with_output
-def inspect(output: Output, *, name: str, kind: str | None) -> None:
+def inspect(output: Output, *, name: str, kind: str | None, build_output: bool) -> None:
     """Show a machine or an image, as a JSON document."""
     from uhm.client import connect  # noqa: PLC0415 - heavy
 
+    if build_output:
+        _tell_output(output, connect(), name)
+        return
     kinds = (kind,) if kind else ("machine", "image")
     found = next((found for each in kinds if (found := _find(connect(), each, name)) is not None), None)
     if found is None:
@@ -34,6 +38,19 @@ def inspect(output: Output, *, name: str, kind: str | None) -> None:
         )
     output.say(json.dumps(found, indent=2, ensure_ascii=False))
     output.document(found)
+
+
+def _tell_output(output: Output, client: Client, name: str) -> None:
+    """What is kept of a build's output; of one that runs, what it says from now on."""
+    from uhm.client import segment  # noqa: PLC0415 - heavy
+
+    lines = []
+    with client.stream(f"/api/v1/images/{segment(name)}:watch") as messages:
+        for message in messages:
+            if "output" in message:
+                lines.append(message["output"])
+                output.say(message["output"])
+    output.document({"output": lines})
 
 
 def _find(client: Client, kind: str, name: str) -> dict[str, Any] | None:

@@ -10,7 +10,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-__all__ = ["columns", "images_table", "machine_ports", "machine_status", "machines_table", "port_text"]
+__all__ = [
+    "columns",
+    "images_table",
+    "machine_ports",
+    "machine_status",
+    "machines_table",
+    "port_text",
+    "registries_table",
+]
 
 GAP = "   "
 LONGEST_COMMAND = 24
@@ -29,7 +37,7 @@ def images_table(images: Sequence[dict[str, Any]], *, now: datetime) -> str:
     """The table of `uhm images`."""
     rows = [
         (
-            image.get("reference", ""),
+            image.get("reference") or "<none>",
             short_id(image["id"]),
             image.get("status", ""),
             _ago(image.get("create_time"), now=now),
@@ -39,6 +47,20 @@ def images_table(images: Sequence[dict[str, Any]], *, now: datetime) -> str:
         for image in images
     ]
     return columns(("REFERENCE", "IMAGE ID", "STATUS", "CREATED", "LAYERS", "SIZE"), rows)
+
+
+def registries_table(registries: Sequence[dict[str, Any]], *, now: datetime) -> str:
+    """The table of `uhm registry ls`."""
+    rows = [
+        (
+            registry["host"],
+            registry.get("username") or "-",
+            "yes" if registry.get("ca_certificate") else "-",
+            _ago(registry.get("create_time"), now=now),
+        )
+        for registry in registries
+    ]
+    return columns(("REGISTRY", "USERNAME", "OWN CA", "ADDED"), rows)
 
 
 def machines_table(machines: Sequence[dict[str, Any]], *, now: datetime) -> str:

@@ -134,5 +134,7 @@ def built_tools() -> dict[str, str]:
         "UHM_MKFS_EROFS": root / "build/tools/mkfs.erofs",
         "UHM_GUEST_INIT": root / "build/guest/init",
         "UHM_GUEST_KERNEL": root / "build/guest/kernels/minimal",
+        "UHM_GUEST_PORTABLE": root / "build/guest/portable",
+        "UHM_GUEST_PORTABLE_KERNEL": root / "build/guest/kernels/generic",
     }
     return {name: str(path) for name, path in built.items() if path.exists()}

@@ -1,7 +1,8 @@
 """The process that holds a guestfs handle for `uhm_builder.appliance`; it ends when its socket does.
 
 Reads one JSON object per line and answers with one each: `{"call": name, "args": [...], "kwargs": {...}}` gives
-`{"result": ...}` or `{"error": text}`; bytes travel as `{"base64": text}`. The first line gives the settings instead.
+`{"result": ...}` or `{"error": text, "ended": bool}`, which tells whether the appliance has ended; bytes travel as
+`{"base64": text}`. The first line gives the settings instead.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import resource
 import select
 import shutil
 import signal
@@ -44,6 +46,8 @@ def open_handle(settings: dict[str, Any]) -> Any:
     except RuntimeError:
         handle.close()  # deletes its files before the caller, who may kill this process, hears of it
         raise
+    if bound := settings["output_bytes"]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (bound, bound))  # QEMU runs already, and has none
     return handle
 
 
@@ -52,7 +56,7 @@ def answer(handle: Any, request: dict[str, Any]) -> dict[str, object]:
     try:
         return {"result": getattr(handle, request["call"])(*request["args"], **request["kwargs"])}
     except Exception as error:  # noqa: BLE001 - whatever it is, the caller shall hear of it
-        return {"error": str(error)}
+        return {"error": str(error), "ended": not handle.is_ready()}
 
 
 def end_with(connection: socket.socket, terminated: int, directory: str) -> None:

@@ -22,6 +22,7 @@ FLUSH_SECONDS = 0.1
 LINES_AT_ONCE = 40  # with lines this long a message stays below NATS's bound of 1 MiB, whatever the characters
 LINE_MAX = 2000
 WAITING_LINES_MAX = 10_000
+KEPT_CHARACTERS = 256 * 1024
 
 
 class Feed:
@@ -32,6 +33,8 @@ class Feed:
         self._events = events
         self._progress: dict[str, dict[str, Any]] = {}
         self._lines: deque[str] = deque(maxlen=WAITING_LINES_MAX)
+        self._kept: deque[str] = deque()
+        self._kept_characters = 0
 
     def progress(self, *, stage: str, layer: str, done: int, total: int) -> None:
         """Bytes done of one layer; only the newest number is sent."""
@@ -39,7 +42,17 @@ class Feed:
 
     def output(self, line: str) -> None:
         """A line of the Docker Engine's output."""
-        self._lines.append(line[:LINE_MAX])
+        line = line[:LINE_MAX]
+        self._lines.append(line)
+        self._kept.append(line)
+        self._kept_characters += len(line) + 1
+        while self._kept_characters > KEPT_CHARACTERS:
+            self._kept_characters -= len(self._kept.popleft()) + 1
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The end of the output, as much as is worth keeping."""
+        return tuple(self._kept)
 
     async def run(self) -> None:
         """Sends what it has heard, until cancelled."""

@@ -67,14 +67,14 @@ class Table:
     """Of the whole disk, in bytes."""
 
 
-def build_table(partitions: Sequence[Partition], *, seed: str, boot_code: bytes = b"") -> Table:
-    """Build the table for a disk with these partitions, one after the other.
+def build_table(partitions: Sequence[Partition], *, seed: str, boot_code: bytes = b"", size: int = 0) -> Table:
+    """Build the table for a disk with these partitions, one after the other, and of at least `size` bytes.
 
     All GUIDs are derived from `seed`: the same disk gets the same ones, two disks never share one.
     `boot_code` goes into the protective MBR (at most 440 bytes). Raises InvalidArgument for what a table cannot hold.
     """
     _check(partitions, boot_code)
-    size = 2 * ALIGNMENT + sum(partition.size for partition in partitions)
+    size = max(size + -size % ALIGNMENT, 2 * ALIGNMENT + sum(partition.size for partition in partitions))
     last = size // SECTOR - 1
     entries = _entries(partitions, seed)
     header = _HeaderFields(last=last, guid=_guid(seed, "disk"), entries_crc=zlib.crc32(entries))

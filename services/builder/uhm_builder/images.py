@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from uhm_common.healthcheck import Healthcheck
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from uhm_builder.customization import Customization
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "Stage",
     "StageName",
     "Status",
+    "build_context",
     "image_config",
 ]
 
@@ -68,7 +71,7 @@ class Layer:
     """A layer of an image and its blob in the store."""
 
     diff_id: str
-    """SHA-256 of the uncompressed tar archive."""
+    """SHA-256 of the uncompressed tar archive; of a layer that came as a blob, what stands for it (`sources.storage`)."""
     digest: str = ""
     """Of the compressed blob in the registry; empty where there is none."""
     size: int = 0
@@ -114,6 +117,8 @@ class BuildContext:
     build_args: dict[str, str] = field(default_factory=dict)
     target: str = ""
     no_cache: bool = False
+    secret_ids: tuple[str, ...] = ()
+    """The names of its secrets; what they are is in the memory of `uhm_builder.secrets` only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +140,8 @@ class ImageWish:
     """As in `linux/amd64`; empty for what machines here run."""
     publish: tuple[str, ...] = ()
     """Names of storage locations."""
+    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    """Build secrets by id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +173,11 @@ class Image:
     def size(self) -> int:
         """Bytes of all its layers as stored."""
         return sum(layer.size for layer in self.layers)
+
+
+def build_context(record: dict[str, Any]) -> BuildContext:
+    """From what `dataclasses.asdict` and JSON made of it."""
+    return BuildContext(**record | {"secret_ids": tuple(record.get("secret_ids", ()))})
 
 
 def image_config(record: dict[str, Any]) -> ImageConfig:

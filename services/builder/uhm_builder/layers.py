@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from uhm_builder.errors import ContentMismatch
 from uhm_builder.images import Layer
-from uhm_builder.mkfs import conversion, space_checked
+from uhm_builder.mkfs import Bounds, conversion, space_checked
 from uhm_builder.threads import in_thread, locked_when_free
 
 if TYPE_CHECKING:
@@ -19,18 +19,23 @@ if TYPE_CHECKING:
     from uhm_common.artifacts import ArtifactStore
 
     Fill = Callable[[Conversion], Awaitable[None]]
+    Write = Callable[[Path], Awaitable[None]]
 
 __all__ = ["LayerMaker"]
+
+MAX_ENTRIES = 1_000_000
 
 
 class LayerMaker:
     """Makes blobs in the store. One per process: it bounds how many are made at once."""
 
-    def __init__(self, store: ArtifactStore, *, mkfs: str, max_bytes: int, parallel: int) -> None:
-        """`max_bytes` bounds a layer's uncompressed size."""
+    def __init__(
+        self, store: ArtifactStore, *, mkfs: str, max_bytes: int, parallel: int, max_entries: int = MAX_ENTRIES
+    ) -> None:
+        """`max_bytes` bounds a layer's uncompressed size, `max_entries` its files, directories and links."""
         self._store = store
         self._mkfs = mkfs
-        self._max_bytes = max_bytes
+        self._bounds = Bounds(max_bytes=max_bytes, max_entries=max_entries)
         self._slots = asyncio.Semaphore(parallel)
 
     def found(self, diff_id: str, *, digest: str = "") -> Layer | None:
@@ -48,6 +53,10 @@ class LayerMaker:
         that one fails, the next one tries. Raises ContentMismatch where what was written has another digest, NoSpace,
         and what `fill` raises.
         """
+        return await self.take(diff_id, partial(self._make_blob, diff_id, fill), digest=digest)
+
+    async def take(self, diff_id: str, write: Write, *, digest: str = "") -> Layer:
+        """Like `make`, with a `write` that writes the blob itself, whole and verified, to the path that it is given."""
         if layer := self.found(diff_id, digest=digest):
             return layer
         final = self._store.layer(diff_id)
@@ -57,7 +66,7 @@ class LayerMaker:
                     return layer
                 with self._store.stage() as stage:
                     blob = stage / "layer.erofs"
-                    await self._make_blob(blob, diff_id, fill)
+                    await write(blob)
                     await in_thread(partial(self._store.commit, blob, final))
                 return Layer(diff_id=diff_id, digest=digest, size=final.stat().st_size)
 
@@ -75,11 +84,11 @@ class LayerMaker:
         return Layer(diff_id=diff_id, size=final.stat().st_size)
 
     async def _convert(self, blob: Path, fill: Fill) -> str:
-        with conversion(self._mkfs, blob, max_bytes=self._max_bytes) as running:
+        with conversion(self._mkfs, blob, bounds=self._bounds) as running:
             await fill(running)
             return await in_thread(running.finish, interrupt=running.interrupt)
 
-    async def _make_blob(self, blob: Path, diff_id: str, fill: Fill) -> None:
+    async def _make_blob(self, diff_id: str, fill: Fill, blob: Path) -> None:
         made = await self._convert(blob, fill)
         if made != diff_id:
             raise ContentMismatch(

@@ -9,13 +9,17 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from uhm_builder.images import Archive, BuildContext, Image, ImageWish
+from uhm_builder.inside.messages import wished_customization
 from uhm_builder.watch import LayerProgress, OutputLine
 from uhmalguhm.builder.v1 import image_pb2
 
 if TYPE_CHECKING:
+    from uhm_builder.customization import Customization
     from uhm_builder.images import Healthcheck, ImageConfig
+    from uhm_builder.retention import Swept
+    from uhm_builder.usage import Usage
 
-__all__ = ["image_message", "watch_message", "wish_of"]
+__all__ = ["image_message", "swept_message", "usage_message", "watch_message", "wish_of"]
 
 
 def image_message(image: Image) -> image_pb2.Image:
@@ -68,18 +72,44 @@ def _output(event: OutputLine) -> image_pb2.WatchImageResponse:
 
 def wish_of(request: image_pb2.CreateImageRequest) -> ImageWish:
     """What is asked for."""
-    source: BuildContext | Archive | None = None
+    source: BuildContext | Archive | Customization | None = None
     match request.WhichOneof("source"):
         case "context":
             source = _context_of(request.context)
         case "archive":
             source = Archive(id=request.archive.id, name=request.archive.name)
+        case "customization":
+            source = wished_customization(request.customization)
     return ImageWish(
         name=request.image,
         tag=request.tag,
         source=source,
         platform=request.platform,
         publish=tuple(request.publish),
+        secrets=dict(request.context.secrets),
+    )
+
+
+def usage_message(usage: Usage) -> image_pb2.GetUsageResponse:
+    """What images take up."""
+    quota = image_pb2.Quota(images=usage.quota.images, bytes=usage.quota.bytes, builds=usage.quota.builds)
+    return image_pb2.GetUsageResponse(
+        images=usage.images,
+        building=usage.building,
+        layer_bytes=usage.layer_bytes,
+        unshared_bytes=usage.unshared_bytes,
+        reclaimable_bytes=usage.reclaimable_bytes,
+        store_bytes=usage.store_bytes,
+        free_bytes=usage.free_bytes,
+        quota=quota,
+    )
+
+
+def swept_message(swept: Swept) -> image_pb2.CollectGarbageResponse:
+    """What was deleted."""
+    collected = swept.collected
+    return image_pb2.CollectGarbageResponse(
+        freed_bytes=collected.bytes, layers=collected.layers, disks=collected.disks, images=swept.images
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from uhm_builder.disk import compose, disk_digest
 from uhm_builder.images import StageName
-from uhm_builder.threads import in_thread
+from uhm_builder.threads import entered, in_thread
 
 if TYPE_CHECKING:
     from uhm_builder.base import Base
@@ -40,6 +40,8 @@ class Made:
     config: ImageConfig
     layers: tuple[Layer, ...]
     disk_digest: str
+    reference: str = ""
+    """The image's name, where its wish had none."""
 
 
 class Pipeline:
@@ -51,15 +53,15 @@ class Pipeline:
         self._bases = bases
 
     async def run(self, source: Source, journal: Journal) -> Made:
-        """Runs the stages; the caller holds `artifacts.in_use()`. Raises UhmError with the reason for the user."""
+        """Runs the stages. Raises UhmError with the reason for the user."""
         async with journal.stage(StageName.RESOLVE):
             resolved = await source.resolve()
-            journal.layers = resolved.layers if resolved else ()
-        if resolved is None:
-            async with journal.stage(StageName.BUILD):
+            journal.layers = () if isinstance(resolved, StageName) else resolved.layers
+        if isinstance(resolved, StageName):
+            async with journal.stage(resolved):
                 resolved = await source.build()
                 journal.layers = resolved.layers
-        # The row names the layers now, so no sweep takes them from here on.
+        await self._noted()
         async with journal.stage(StageName.CONVERT) as phase:
             layers = await source.convert(self._maker)
             phase.bytes = sum(layer.size for layer in layers if not layer.reused)
@@ -70,6 +72,17 @@ class Pipeline:
                 base = await self._bases.get()
         async with journal.stage(StageName.COMPOSE):
             diff_ids = [layer.diff_id for layer in layers]
-            await journal.record_disk(disk_digest(base.digest, diff_ids))  # so nobody deletes it from here on
+            await journal.record_disk(disk_digest(base.digest, diff_ids))  # `compose` holds the lock as it looks
             disk = await in_thread(partial(compose, self._artifacts, base, diff_ids))
-        return Made(digest=resolved.digest, config=resolved.config, layers=layers, disk_digest=disk.digest)
+        return Made(
+            digest=resolved.digest,
+            config=resolved.config,
+            layers=layers,
+            disk_digest=disk.digest,
+            reference=resolved.reference,
+        )
+
+    async def _noted(self) -> None:
+        """The row names the layers: a collection that has not seen that is over, and all later ones spare them."""
+        async with entered(self._artifacts.disks(exclusive=False)):
+            pass

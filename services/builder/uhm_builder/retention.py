@@ -1,24 +1,27 @@
-"""What is kept: images until they are deleted, layers and disks while an image is made of them.
+"""What is kept: images until somebody deletes them or a rule does, and what they are made of until the collector does.
 
-Deleting goes from the row, with the event that tells of it, to the disk to the layers. A crash on the way leaves
-things that no row names, and the next sweep finds them; it never leaves a row whose disk is gone. A build writes the
-layers and the disk that it will need into its row before it makes them, and holds `in_use()` until it is ready.
+Deleting an image is deleting its row, with the event that tells of it. It is refused while a lease is on a disk that no
+other image has: so a machine's image does not vanish under it. What the image was made of is then without use, or not,
+which is for the collector to find out (`uhm_builder.collector`).
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from uhm_builder.announcements import announce_deleted
-from uhm_builder.disk import load_disk
+from uhm_builder.collector import Collected
 from uhm_builder.errors import ImageInUse, StillBuilding
 from uhm_builder.images import Status
-from uhm_builder.threads import entered, in_thread, locked_when_free
-from uhm_common.errors import NotFound
+from uhm_builder.storage.publications import LEASE_PREFIX
+from uhm_builder.threads import in_thread
+from uhm_common.artifacts import Artifact, Kind
 from uhm_common.logs import get_logger
 
 if TYPE_CHECKING:
+    from uhm_builder.collector import Collector
     from uhm_builder.contexts import Contexts
     from uhm_builder.images import Image
     from uhm_builder.store import ImageStore
@@ -26,46 +29,128 @@ if TYPE_CHECKING:
     from uhm_common.database import Database
     from uhm_common.outbox import Outbox
 
-__all__ = ["Retention"]
+__all__ = ["Retention", "Rules", "Swept"]
 
 log = get_logger()
 
-SWEEP_PATIENCE_SECONDS = 1.0
 DAY_NS = 24 * 3600 * 1_000_000_000
 FAILED_KEPT_NS = DAY_NS
 ALIASES_KEPT_NS = 30 * DAY_NS
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """Which images are deleted without being asked for; 0 switches a rule off."""
+
+    keep_per_name: int = 0
+    """As many of each repository name and user, the newest."""
+    untagged_days: int = 0
+    """Those that lost their tag so long ago."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """Images that were deleted, by id, and what was freed."""
+
+    images: tuple[str, ...]
+    collected: Collected
+
+
 class Retention:
-    """Deletes images, and sweeps what nobody needs."""
+    """Deletes images, by request and by rule."""
 
     def __init__(
-        self, *, artifacts: ArtifactStore, database: Database, store: ImageStore, outbox: Outbox, contexts: Contexts
+        self,
+        *,
+        artifacts: ArtifactStore,
+        database: Database,
+        store: ImageStore,
+        outbox: Outbox,
+        contexts: Contexts,
+        collector: Collector,
+        rules: Rules,
     ) -> None:
         self._artifacts = artifacts
         self._database = database
         self._store = store
         self._outbox = outbox
         self._contexts = contexts
+        self._collector = collector
+        self._rules = rules
 
     async def delete(self, image: Image) -> int:
-        """Deletes an image; answers the bytes freed. Raises StillBuilding, ImageInUse."""
+        """Deletes an image; answers the bytes of what no image needs now. Raises StillBuilding, ImageInUse.
+
+        They are given back after the grace period.
+        """
+        await self._delete(image)
+        parts = {Artifact(kind=Kind.LAYER, digest=layer.diff_id) for layer in image.layers}
+        parts.add(Artifact(kind=Kind.DISK, digest=image.disk_digest))
+        freed = await self._collector.measure(parts & await self._collector.unneeded())
+        await self._collector.collect()
+        return freed.bytes
+
+    async def collect(
+        self, *, owner: str, untagged: bool = False, older_than_ns: int = 0, dry_run: bool = False
+    ) -> Swept:
+        """Frees at once whatever no image needs; with `untagged` deletes the owner's images without a tag first."""
+        before = time.time_ns() - older_than_ns
+        images = await self._store.untagged(before=before, owner=owner) if untagged else []
+        if dry_run:
+            ids = tuple([image.id for image in images if not await self._holders(image)])
+            would = await self._collector.measure(await self._collector.unneeded(without=ids))
+            return Swept(images=ids, collected=would)
+        deleted = await self._delete_all(images)
+        return Swept(images=deleted, collected=await self._collector.collect(at_once=True))
+
+    async def sweep_everything(self) -> None:
+        """What a worker does at its start and now and then: the rules, and leftovers of all kinds."""
+        await in_thread(self._artifacts.sweep_staging)
+        await self._contexts.sweep()
+        now = time.time_ns()
+        await self._store.forget(ended_before=now - FAILED_KEPT_NS, aliases_before=now - ALIASES_KEPT_NS)
+        await self._apply_rules(now)
+        await self.sweep()
+
+    async def sweep(self) -> None:
+        """Frees what has been without use for the grace period."""
+        collected = await self._collector.collect()
+        if collected != Collected():
+            log.info("store.swept", bytes=collected.bytes, layers=collected.layers, disks=collected.disks)
+
+    async def _apply_rules(self, now: int) -> None:
+        doomed: list[Image] = []
+        if self._rules.untagged_days:
+            doomed += await self._store.untagged(before=now - self._rules.untagged_days * DAY_NS)
+        if self._rules.keep_per_name:
+            doomed += await self._store.surplus(keep=self._rules.keep_per_name)
+        if deleted := await self._delete_all(doomed):
+            log.info("images.retired", images=deleted)
+
+    async def _delete_all(self, images: list[Image]) -> tuple[str, ...]:
+        """Deletes those that are not used; answers their ids."""
+        deleted = []
+        for image in images:
+            try:
+                await self._delete(image)
+            except ImageInUse:
+                continue
+            deleted.append(image.id)
+        return tuple(deleted)
+
+    async def _delete(self, image: Image) -> None:
         if image.status is Status.BUILDING:
             raise StillBuilding(f"The image {image.id} is being built.", hint="Cancel it first, or wait.")
-        freed = 0
-        async with entered(self._artifacts.disks(exclusive=True)):
-            others = set(await self._store.disk_users(image.disk_digest)) - {image.id} if image.disk_digest else set()
-            last = bool(image.disk_digest) and not others
-            holders = self._artifacts.lease_holders(image.disk_digest) if last else []
-            if holders:
-                raise ImageInUse(
-                    f"The image is used by {len(holders)} machine(s): {', '.join(holder[:12] for holder in holders)}.",
-                    hint="Delete them first with `uhm rm -f`.",
-                )
+        async with self._collector.undisturbed():
+            if holders := await self._holders(image):
+                raise _in_use(holders)
             await self._delete_row(image.id)
-            if last:
-                freed += await in_thread(lambda: self._delete_disk(image.disk_digest))
-        return freed + await self.sweep(patience=SWEEP_PATIENCE_SECONDS)
+
+    async def _holders(self, image: Image) -> list[str]:
+        """Who holds a lease on its disk, where no other image has the same one."""
+        if not image.disk_digest or set(await self._store.disk_users(image.disk_digest)) - {image.id}:
+            return []
+        return self._artifacts.lease_holders(image.disk_digest)
 
     async def _delete_row(self, image_id: str) -> None:
         async with self._database.write() as session:
@@ -74,49 +159,15 @@ class Retention:
                 await announce_deleted(self._outbox, session, deleted)
         self._outbox.wake()
 
-    async def sweep(self, *, patience: float = 0) -> int:
-        """Deletes disks and layers that no image needs; answers the bytes freed.
 
-        Does nothing while a build runs; with `patience` it waits so many seconds for one, or for another sweep, to end.
-        """
-        try:
-            async with (
-                locked_when_free(self._artifacts.no_builds, patience=patience),
-                entered(self._artifacts.disks(exclusive=True)),
-            ):
-                diff_ids, disks = await self._store.in_use()
-                return await in_thread(lambda: self._sweep(diff_ids, disks))
-        except BlockingIOError:
-            return 0
-
-    async def sweep_everything(self) -> None:
-        """What a worker does at its start and now and then: leftovers of crashes, old uploads, old failures."""
-        await in_thread(self._artifacts.sweep_staging)
-        await self._contexts.sweep()
-        now = time.time_ns()
-        await self._store.forget(ended_before=now - FAILED_KEPT_NS, aliases_before=now - ALIASES_KEPT_NS)
-        if freed := await self.sweep():
-            log.info("store.swept", bytes=freed)
-
-    def _sweep(self, diff_ids: set[str], disks: set[str]) -> int:
-        freed = 0
-        for path in self._artifacts.root.glob("disks/*"):
-            digest = f"sha256:{path.name}"
-            if digest in disks:
-                continue
-            if self._artifacts.lease_holders(digest):
-                diff_ids |= self._layers_of(digest)
-            else:
-                freed += self._delete_disk(digest)
-        return freed + self._artifacts.delete_layers(keep=diff_ids)
-
-    def _delete_disk(self, digest: str) -> int:
-        size = sum(file.stat().st_blocks * 512 for file in self._artifacts.disk(digest).rglob("*"))
-        self._artifacts.delete_disk(digest)
-        return size
-
-    def _layers_of(self, digest: str) -> set[str]:
-        try:
-            return set(load_disk(self._artifacts, digest).layers)
-        except NotFound:
-            return set()
+def _in_use(holders: list[str]) -> ImageInUse:
+    publications = [holder.removeprefix(LEASE_PREFIX) for holder in holders if holder.startswith(LEASE_PREFIX)]
+    if publications:
+        return ImageInUse(
+            f"The image is being published: {', '.join(publications)}.",
+            hint="Wait, or cancel that with `uhm storage cancel ID`.",
+        )
+    return ImageInUse(
+        f"The image is used by {len(holders)} machine(s): {', '.join(holder[:12] for holder in holders)}.",
+        hint="Delete them first with `uhm rm -f`.",
+    )

@@ -6,6 +6,7 @@ that was taken for lost and comes back can write nothing. `lease_until` says how
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,18 +14,23 @@ from sqlalchemy import delete, insert, select, update
 
 from uhm_builder.customization import Customization, customization_of, customization_record
 from uhm_builder.errors import BuildLost
-from uhm_builder.images import Archive, BuildContext, Image, Layer, Stage, Status, image_config
+from uhm_builder.images import Archive, BuildContext, Image, Layer, Stage, Status, build_context, image_config
 from uhm_builder.models import AliasRow, ImageRow
+from uhm_builder.sources.reference import repository
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
-    from sqlalchemy import ColumnElement, CursorResult
+    from sqlalchemy import ColumnElement, CursorResult, Row
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from uhm_common.database import Database
 
-__all__ = ["Claim", "ImageStore", "NewImage"]
+__all__ = ["Claim", "Holdings", "ImageStore", "InUse", "NewImage"]
+
+NAMED_MAX = 1000
+"""As many ids as one query names."""
+IN_USE = (ImageRow.id, ImageRow.status, ImageRow.layers, ImageRow.disk_digest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +52,29 @@ class Claim:
 
     id: str
     attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InUse:
+    """What images are made of that are ready or being built: diffIDs and disk digests; and which ones are ready."""
+
+    ready: frozenset[str]
+    layers: frozenset[str]
+    disks: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holdings:
+    """What somebody has: how many images are ready and being built, and the layers of the ready ones, with sizes."""
+
+    images: int
+    building: int
+    layers: dict[str, int]
+
+    @property
+    def bytes(self) -> int:
+        """Of all layers, each counted once."""
+        return sum(self.layers.values())
 
 
 class ImageStore:
@@ -173,7 +202,8 @@ class ImageStore:
             await session.execute(insert(AliasRow).values(id=former.id, image_id=image_id, created_at=now))
         if "@" not in reference:
             name = reference.rpartition(":")[0]
-            await session.execute(update(ImageRow).where(*others).values(reference=f"{name}@" + ImageRow.digest))
+            untagged = {"reference": f"{name}@" + ImageRow.digest, "untagged_at": now}
+            await session.execute(update(ImageRow).where(*others).values(untagged))
         return replaced
 
     async def cancel(self, image_id: str, *, owner: str, now: int) -> bool:
@@ -197,15 +227,57 @@ class ImageStore:
         async with self._database.read() as session:
             return list((await session.scalars(query)).all())
 
-    async def in_use(self) -> tuple[set[str], set[str]]:
-        """DiffIDs and disk digests that some image is, or may soon be, made of."""
-        query = select(ImageRow.layers, ImageRow.disk_digest).where(
-            ImageRow.status.in_([Status.READY, Status.BUILDING])
-        )
+    async def in_use(self, *, without: Collection[str] = ()) -> InUse:
+        """What images are, or may soon be, made of; those with the ids `without` do not count."""
+        query = select(*IN_USE).where(ImageRow.status.in_([Status.READY, Status.BUILDING]))
         async with self._database.read() as session:
-            rows = (await session.execute(query)).all()
-        diff_ids = {layer["diff_id"] for row in rows for layer in row.layers}
-        return diff_ids, {row.disk_digest for row in rows if row.disk_digest}
+            return _in_use([row for row in (await session.execute(query)).all() if row.id not in without])
+
+    async def in_use_since(self, before: InUse) -> InUse:
+        """What images are made of that were not ready yet in `before`; a ready one is always made of the same."""
+        building = select(*IN_USE).where(ImageRow.status == Status.BUILDING)
+        ready = select(ImageRow.id).where(ImageRow.status == Status.READY)
+        async with self._database.read() as session:
+            rows = list((await session.execute(building)).all())  # first: what is ready by now is found next
+            new = [image_id for image_id in await session.scalars(ready) if image_id not in before.ready]
+            for at in range(0, len(new), NAMED_MAX):
+                query = select(*IN_USE).where(ImageRow.id.in_(new[at : at + NAMED_MAX]))
+                rows += (await session.execute(query)).all()
+        return _in_use(rows)
+
+    async def holdings(self, session: AsyncSession, owner: str) -> Holdings:
+        """What an owner has, as the session's transaction sees it."""
+        query = select(ImageRow.status, ImageRow.layers).where(
+            ImageRow.owner == owner, ImageRow.status.in_([Status.READY, Status.BUILDING])
+        )
+        rows = (await session.execute(query)).all()
+        ready = [row for row in rows if row.status == Status.READY]
+        layers = {layer["diff_id"]: layer["size"] for row in ready for layer in row.layers}
+        return Holdings(images=len(ready), building=len(rows) - len(ready), layers=layers)
+
+    async def layers_of_others(self, owner: str) -> set[str]:
+        """DiffIDs of ready images that are not this owner's."""
+        query = select(ImageRow.layers).where(ImageRow.owner != owner, ImageRow.status == Status.READY)
+        async with self._database.read() as session:
+            return {layer["diff_id"] for layers in await session.scalars(query) for layer in layers}
+
+    async def untagged(self, *, before: int, owner: str | None = None) -> list[Image]:
+        """Ready images that lost their tag to a newer one before that time."""
+        return await self._find(ImageRow.status == Status.READY, ImageRow.untagged_at < before, owner=owner)
+
+    async def surplus(self, *, keep: int) -> list[Image]:
+        """Ready images beyond the `keep` newest of each owner and repository name; not more than a thousand."""
+        query = select(ImageRow.id, ImageRow.owner, ImageRow.reference).where(ImageRow.status == Status.READY)
+        async with self._database.read() as session:
+            rows = (await session.execute(query.order_by(ImageRow.number.desc()))).all()
+        seen: Counter[tuple[str, str]] = Counter()
+        beyond = []
+        for row in rows:
+            name = (row.owner, repository(row.reference))
+            seen[name] += 1
+            if seen[name] > keep:
+                beyond.append(row.id)
+        return await self._find(ImageRow.id.in_(beyond[:NAMED_MAX])) if beyond else []
 
     async def forget(self, *, ended_before: int, aliases_before: int) -> None:
         """Deletes what failed or was cancelled long ago, and former ids of long ago."""
@@ -224,6 +296,14 @@ class ImageStore:
             return [_image(row) for row in (await session.scalars(query)).all()]
 
 
+def _in_use(rows: Sequence[Row[Any]]) -> InUse:
+    return InUse(
+        ready=frozenset(row.id for row in rows if row.status == Status.READY),
+        layers=frozenset(layer["diff_id"] for row in rows for layer in row.layers),
+        disks=frozenset(row.disk_digest for row in rows if row.disk_digest),
+    )
+
+
 async def _write(session: AsyncSession, claim: Claim, values: dict[str, Any]) -> None:
     matches = (ImageRow.id == claim.id, ImageRow.attempt == claim.attempt, ImageRow.status == Status.BUILDING)
     done = cast("CursorResult[Any]", await session.execute(update(ImageRow).where(*matches).values(values)))
@@ -239,7 +319,7 @@ def _image(row: ImageRow) -> Image:
         reference=row.reference,
         status=Status(row.status),
         created_at=row.created_at,
-        context=BuildContext(**row.context) if row.context else None,
+        context=build_context(row.context) if row.context else None,
         archive=Archive(**row.archive) if row.archive else None,
         customization=customization_of(row.customization) if row.customization else None,
         platform=row.platform,

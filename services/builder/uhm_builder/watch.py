@@ -1,5 +1,7 @@
 """Watching a build: the database says what is so, NATS only that it is worth a look, or how far a layer is.
 
+Of a build that has ended already, what was kept of its output is told again.
+
 While NATS is silent the database is asked once a second, so the end of a build is never missed.
 """
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from nats.aio.msg import Msg
 
     from uhm_builder.images import Image
+    from uhm_builder.outputs import Outputs
     from uhm_builder.store import ImageStore
     from uhm_common.events import EventBus
 
@@ -55,8 +58,9 @@ class OutputLine:
 class Watcher:
     """Follows builds."""
 
-    def __init__(self, *, store: ImageStore, events: EventBus) -> None:
+    def __init__(self, *, store: ImageStore, outputs: Outputs, events: EventBus) -> None:
         self._store = store
+        self._outputs = outputs
         self._events = events
 
     async def watch(self, image_id: str) -> AsyncGenerator[Image | LayerProgress | OutputLine, None]:
@@ -71,6 +75,8 @@ class Watcher:
                 if image.status.ended:
                     if shown is None:
                         heard_all = True  # it had ended before anybody watched
+                        for line in await self._outputs.lines(image_id):
+                            yield OutputLine(line)
                     async for word in _last_words(hints, heard_all=heard_all):
                         yield word
                     yield image

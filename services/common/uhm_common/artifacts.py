@@ -1,12 +1,13 @@
 """The content-addressed store of layers, bases and disks, which the builder writes and the machines service reads.
 
     artifacts/
-      builds.lock                   held shared by builds, exclusively by the sweep of layers
-      disks.lock                    held shared while a disk is composed or leased, exclusively while one is deleted
+      disks.lock                    held shared while a disk is composed or leased, exclusively for what is deleted
+      used/<digest hex>             held shared by every process that composes disks on this base
       locks/                        one lock per artifact that is being made
       staging.lock                  held shared while a staging directory comes into being, exclusively by its sweep
       staging/<random>/             work in progress, locked by its owner; what nobody locks is a crash's leftover
       layers/<diffID hex>.erofs     one blob per container layer
+      layers/<diffID hex>.verity    its hash tree, where an export was sealed
       bases/<digest hex>/           boot.raw base.erofs state.raw vmlinux initramfs base.json
       disks/<digest hex>/           head.raw tail.raw disk.vmdk disk.json
       disks/<digest hex>/leases/    one empty file per machine that uses the disk, named by the machine's id
@@ -23,15 +24,35 @@ import shutil
 import uuid
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from uhm_common.errors import FailedPrecondition, NotFound
+from uhm_common.errors import NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["ArtifactStore", "locked", "plain_digest"]
+__all__ = ["Artifact", "ArtifactStore", "Kind", "locked", "plain_digest"]
+
+
+LAYER_SUFFIXES = (".erofs", ".verity")
+
+
+class Kind(StrEnum):
+    """What is in the store, and the directory that it is in."""
+
+    LAYER = "layers"
+    BASE = "bases"
+    DISK = "disks"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """Something in the store, by what its name is made of: a diffID, or the digest of a base or a disk."""
+
+    kind: Kind
+    digest: str
 
 
 def plain_digest(digest: str) -> str:
@@ -54,7 +75,7 @@ def locked(path: Path, *, exclusive: bool, blocking: bool = True) -> Iterator[No
 
 @dataclass(frozen=True, slots=True)
 class ArtifactStore:
-    """Paths, staging, leases and the sweep."""
+    """Paths, staging, locks, leases, and what is there."""
 
     root: Path
 
@@ -71,14 +92,12 @@ class ArtifactStore:
         return self.root / "disks" / plain_digest(digest)
 
     @contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Keeps the sweep of layers away for the time of a build."""
-        with locked(self.root / "builds.lock", exclusive=False):
-            yield
-
-    @contextmanager
     def disks(self, *, exclusive: bool) -> Iterator[None]:
-        """Shared: no disk is deleted meanwhile. Exclusive: none is composed or leased meanwhile. Hold it briefly."""
+        """Shared: nothing is deleted meanwhile. Exclusive: no disk is composed or leased meanwhile. Hold it briefly.
+
+        Whoever has written down what it needs, and has then held this shared for a moment, keeps what it finds: a
+        deletion that did not see the note is over, a later one will see it. Take it outside of transactions.
+        """
         with locked(self.root / "disks.lock", exclusive=exclusive):
             yield
 
@@ -112,8 +131,11 @@ class ArtifactStore:
 
         Raises BlockingIOError where it would have to wait and may not.
         """
-        with locked(self.root / "locks" / f"{final.parent.name}-{final.name}", exclusive=True, blocking=blocking):
+        with locked(self._lock(final), exclusive=True, blocking=blocking):
             yield
+
+    def _lock(self, final: Path) -> Path:
+        return self.root / "locks" / f"{final.parent.name}-{final.name}"
 
     def take_lease(self, disk_digest: str, *, holder: str) -> None:
         """Notes that a machine uses a disk, so that it is not deleted. Raises NotFound where there is no such disk."""
@@ -133,39 +155,50 @@ class ArtifactStore:
         leases = self.disk(disk_digest) / "leases"
         return sorted(path.name for path in leases.iterdir()) if leases.is_dir() else []
 
-    def delete_disk(self, disk_digest: str) -> None:
-        """Deletes a disk; the caller holds `disks(exclusive=True)`. Raises FailedPrecondition where it is in use."""
-        if holders := self.lease_holders(disk_digest):
-            raise FailedPrecondition(
-                f"The image is used by {len(holders)} machine(s): {', '.join(holder[:12] for holder in holders)}.",
-                hint="Delete them first with `uhm rm -f`.",
-            )
-        shutil.rmtree(self.disk(disk_digest), ignore_errors=True)
-
     @contextmanager
-    def no_builds(self) -> Iterator[None]:
-        """Keeps builds from beginning. Raises BlockingIOError while one runs."""
-        with locked(self.root / "builds.lock", exclusive=True, blocking=False):
+    def using_base(self, digest: str) -> Iterator[None]:
+        """Keeps a base from being deleted while this process composes on it. Raises NotFound where it has gone."""
+        with ExitStack() as stack:
+            with self.disks(exclusive=False):
+                stack.enter_context(locked(self._used(digest), exclusive=False))
+            if not self.base(digest).exists():
+                raise NotFound(f"The base {digest} is not there any more.", hint="It is made with the next image.")
             yield
 
-    def sweep_layers(self, *, keep: set[str]) -> int:
-        """Deletes layers whose diffID is not in `keep`; answers the bytes freed. Does nothing while a build runs."""
+    def is_base_used(self, digest: str) -> bool:
+        """Whether a process holds `using_base`."""
         try:
-            with self.no_builds():
-                return self.delete_layers(keep=keep)
+            with locked(self._used(digest), exclusive=True, blocking=False):
+                return False
         except BlockingIOError:
-            return 0
+            return True
 
-    def delete_layers(self, *, keep: set[str]) -> int:
-        """What `sweep_layers` does, for a caller that holds `no_builds()` since before it found out what to keep."""
-        freed = 0
-        kept = {plain_digest(diff_id) for diff_id in keep}
-        for blob in self.root.glob("layers/*.erofs"):
-            if blob.stem not in kept:
-                freed += blob.stat().st_blocks * 512
-                blob.unlink()
-                (self.root / "locks" / f"layers-{blob.name}").unlink(missing_ok=True)
-        return freed
+    def _used(self, digest: str) -> Path:
+        return self.root / "used" / plain_digest(digest)
+
+    def stored(self) -> set[Artifact]:
+        """All layers, bases and disks that are there."""
+        return {
+            Artifact(kind=kind, digest=f"sha256:{path.name.partition('.')[0]}")
+            for kind in Kind
+            for path in self.root.glob(f"{kind}/*")
+        }
+
+    def size(self, artifact: Artifact) -> int:
+        """Bytes that an artifact takes up on the file system; 0 where it is not there."""
+        return sum(map(_allocated, self._paths(artifact)))
+
+    def take_out(self, artifact: Artifact, *, into: Path) -> None:
+        """Moves an artifact into a staging directory, to be deleted there; the caller holds `disks(exclusive=True)`."""
+        for path in self._paths(artifact):
+            path.rename(into / f"{artifact.kind}-{path.name}")
+            with suppress(BlockingIOError), self.making(path, blocking=False):
+                self._lock(path).unlink()
+
+    def _paths(self, artifact: Artifact) -> list[Path]:
+        path = self.root / artifact.kind / plain_digest(artifact.digest)
+        paths = [path.with_suffix(suffix) for suffix in LAYER_SUFFIXES] if artifact.kind is Kind.LAYER else [path]
+        return [path for path in paths if path.exists()]
 
     def sweep_staging(self) -> None:
         """Deletes what crashed builds left behind."""
@@ -177,6 +210,15 @@ class ArtifactStore:
                     locked(path / ".lock", exclusive=True, blocking=False),
                 ):
                     shutil.rmtree(path, ignore_errors=True)
+
+
+def _allocated(path: Path) -> int:
+    """Bytes that a file, or a directory with all in it, takes up; what somebody deletes meanwhile counts nothing."""
+    try:
+        own = path.lstat().st_blocks * 512
+        return own + sum(map(_allocated, path.iterdir())) if path.is_dir() else own
+    except FileNotFoundError:
+        return 0
 
 
 def sync(path: Path) -> None:

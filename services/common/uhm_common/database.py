@@ -61,6 +61,14 @@ class Database:
             async with connection.begin():
                 yield connection
 
+    async def serialise(self, session: AsyncSession, key: str) -> None:
+        """Until the session's writing transaction ends, no other one gets past here with the same key.
+
+        What it then counts cannot be changed under it by others who do the same.
+        """
+        if not self._sqlite:  # whose writing transactions come one after the other anyway
+            await session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": key})
+
     async def migrate(self, *, migrations: Path, metadata: MetaData, version_table: str) -> None:
         """Brings the schema up to date. Several processes may do so at once: one does it, the others find it done."""
         async with self._writing() as connection:

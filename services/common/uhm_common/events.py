@@ -3,6 +3,7 @@
 | stream | subjects | kind |
 |---|---|---|
 | UHM_BUILDS | `uhm.builds.requested` | work queue: each build is taken by one worker |
+| UHM_PUBLICATIONS | `uhm.publications.requested` | work queue: each publication is taken by one worker |
 | UHM_IMAGES | `uhm.images.ready`, `uhm.images.deleted` | kept for a day: whoever wants to know, by a `Subscription` |
 
 Their payloads are JSON objects:
@@ -10,6 +11,7 @@ Their payloads are JSON objects:
 | subject | payload |
 |---|---|
 | `uhm.builds.requested` | `id` |
+| `uhm.publications.requested` | `id` |
 | `uhm.images.ready` | `id`, `owner`, `reference`, `disk_digest`, `config`: the fields of the builder's ImageConfig |
 | `uhm.images.deleted` | `id`, `owner`, `reference`, `disk_digest` |
 
@@ -17,7 +19,8 @@ A ready image's `config` is left out where it is too large for a message; GetIma
 the disk of one that was deleted. So it is where an image is made again unchanged: first the former is deleted, then the
 new one is ready, and the former's id stands for the new one.
 
-Outside of any stream, so that nothing is kept: `uhm.builds.<id>.progress` and `uhm.builds.<id>.cancel`.
+Outside of any stream, so that nothing is kept: `uhm.builds.<id>.progress`, `uhm.builds.<id>.cancel`, and
+`uhm.builds.<id>.secrets`, a request that is answered; `uhm.publications.<id>.progress` and `uhm.publications.<id>.cancel`.
 The database is the truth; an event only says that it is worth a look.
 """
 
@@ -45,16 +48,23 @@ __all__ = [
     "IMAGES_DELETED",
     "IMAGES_READY",
     "IMAGES_STREAM",
+    "PUBLICATIONS_REQUESTED",
+    "PUBLICATIONS_STREAM",
     "EventBus",
     "cancel_subject",
     "encode",
     "progress_subject",
+    "publication_cancel_subject",
+    "publication_progress_subject",
+    "secrets_subject",
 ]
 
 log = get_logger()
 
 BUILDS_STREAM = "UHM_BUILDS"
 BUILDS_REQUESTED = "uhm.builds.requested"
+PUBLICATIONS_STREAM = "UHM_PUBLICATIONS"
+PUBLICATIONS_REQUESTED = "uhm.publications.requested"
 IMAGES_STREAM = "UHM_IMAGES"
 IMAGES_READY = "uhm.images.ready"
 IMAGES_DELETED = "uhm.images.deleted"
@@ -65,6 +75,13 @@ STREAMS = (
     StreamConfig(
         name=BUILDS_STREAM,
         subjects=[BUILDS_REQUESTED],
+        retention=RetentionPolicy.WORK_QUEUE,
+        storage=StorageType.FILE,
+        duplicate_window=120,
+    ),
+    StreamConfig(
+        name=PUBLICATIONS_STREAM,
+        subjects=[PUBLICATIONS_REQUESTED],
         retention=RetentionPolicy.WORK_QUEUE,
         storage=StorageType.FILE,
         duplicate_window=120,
@@ -86,6 +103,21 @@ def progress_subject(build_id: str) -> str:
 def cancel_subject(build_id: str) -> str:
     """Where the wish to cancel a build goes by."""
     return f"uhm.builds.{build_id}.cancel"
+
+
+def secrets_subject(build_id: str) -> str:
+    """Where the secrets of a build are asked for."""
+    return f"uhm.builds.{build_id}.secrets"
+
+
+def publication_progress_subject(publication_id: str) -> str:
+    """Where the progress of a publication goes by."""
+    return f"uhm.publications.{publication_id}.progress"
+
+
+def publication_cancel_subject(publication_id: str) -> str:
+    """Where the wish to cancel a publication goes by."""
+    return f"uhm.publications.{publication_id}.cancel"
 
 
 class EventBus:

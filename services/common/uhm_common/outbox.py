@@ -81,6 +81,8 @@ class Outbox:
             waiting = (await session.execute(query)).all()
         for row in waiting:
             await self._events.publish_durably(row.subject, row.payload, message_id=row.message_id)
+            # Another process may have sent and deleted it meanwhile, and SQLite gives the last number again.
+            sent = (self._table.c.number == row.number, self._table.c.message_id == row.message_id)
             async with self._database.write() as session:
-                await session.execute(delete(self._table).where(self._table.c.number == row.number))
+                await session.execute(delete(self._table).where(*sent))
         return len(waiting) == BATCH

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shlex
 import subprocess
@@ -14,9 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["Completed", "ProcessFailed", "child_environment", "run", "tail"]
+__all__ = ["DIES_WITH_US", "Completed", "ProcessFailed", "child_environment", "run", "run_interruptibly", "tail"]
 
 TAIL_LINES = 20
+DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
+"""In front of a command: it is killed when the thread that started it ends, which must be the main one. util-linux."""
 PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "XDG_RUNTIME_DIR")
 
 
@@ -57,7 +60,6 @@ def run(
     `timeout` is in seconds; past it the program is killed. Raises ProcessFailed with the tail of what it wrote.
     """
     command = [str(word) for word in argv]
-    shown = shlex.join(command)
     try:
         done = subprocess.run(
             command,
@@ -69,22 +71,62 @@ def run(
             cwd=cwd,
             check=False,
         )
-    except FileNotFoundError as error:
-        if cwd is not None and not cwd.is_dir():
-            raise ProcessFailed(f"{cwd} is not a directory.", command=shown) from error
-        raise ProcessFailed(
-            f"{command[0]} is not installed.", hint="`uhm doctor` says what is missing.", command=shown
-        ) from error
     except OSError as error:
-        raise ProcessFailed(f"{command[0]} cannot be started: {error.strerror}.", command=shown) from error
+        raise _not_started(command, error, cwd=cwd) from error
     except subprocess.TimeoutExpired as error:
-        raise ProcessFailed(f"{command[0]} did not end within {timeout:g} s and was killed.", command=shown) from error
-    if done.returncode != 0:
-        raise ProcessFailed(
-            f"{command[0]} failed with {describe_exit(done.returncode)}: {tail(done.stderr or done.stdout)}",
-            command=shown,
+        raise _too_slow(command, timeout) from error
+    return _ended_well(command, done.returncode, Completed(stdout=done.stdout, stderr=done.stderr))
+
+
+async def run_interruptibly(
+    argv: Sequence[str | Path], *, timeout: float, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> Completed:
+    """`run` for coroutines and programs that take long: where the caller is cancelled, the program is killed and gone."""
+    command = [str(word) for word in argv]
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=child_environment(env),
+            cwd=cwd,
         )
-    return Completed(stdout=done.stdout, stderr=done.stderr)
+    except OSError as error:
+        raise _not_started(command, error, cwd=cwd) from error
+    try:
+        async with asyncio.timeout(timeout):
+            stdout, stderr = await process.communicate()
+    except TimeoutError as error:
+        raise _too_slow(command, timeout) from error
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await asyncio.shield(process.wait())
+    assert process.returncode is not None
+    return _ended_well(command, process.returncode, Completed(stdout=stdout, stderr=stderr))
+
+
+def _not_started(command: Sequence[str], error: OSError, *, cwd: Path | None) -> ProcessFailed:
+    shown = shlex.join(command)
+    if not isinstance(error, FileNotFoundError):
+        return ProcessFailed(f"{command[0]} cannot be started: {error.strerror}.", command=shown)
+    if cwd is not None and not cwd.is_dir():
+        return ProcessFailed(f"{cwd} is not a directory.", command=shown)
+    return ProcessFailed(f"{command[0]} is not installed.", hint="`uhm doctor` says what is missing.", command=shown)
+
+
+def _too_slow(command: Sequence[str], timeout: float) -> ProcessFailed:
+    return ProcessFailed(f"{command[0]} did not end within {timeout:g} s and was killed.", command=shlex.join(command))
+
+
+def _ended_well(command: Sequence[str], returncode: int, completed: Completed) -> Completed:
+    if returncode != 0:
+        said = tail(completed.stderr or completed.stdout)
+        raise ProcessFailed(
+            f"{command[0]} failed with {describe_exit(returncode)}: {said}", command=shlex.join(command)
+        )
+    return completed
 
 
 def describe_exit(returncode: int) -> str:

@@ -39,6 +39,7 @@ class ImageConfig:
     exposed_ports: tuple[str, ...] = ()
     stop_signal: str = ""
     healthcheck: Healthcheck | None = None
+    hostname: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +103,7 @@ def _ready(image: image_pb2.Image) -> Image:
             exposed_ports=tuple(config.exposed_ports),
             stop_signal=config.stop_signal,
             healthcheck=_healthcheck(config.healthcheck) if config.HasField("healthcheck") else None,
+            hostname=config.hostname,
         ),
     )
 

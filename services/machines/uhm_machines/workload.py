@@ -6,9 +6,9 @@ Specifications: the OCI image specification (config.Entrypoint, .Cmd, .Env, .Sto
 from __future__ import annotations
 
 import re
-import signal
 from typing import TYPE_CHECKING
 
+from uhm_common.signals import signal_number
 from uhm_machines.errors import InvalidRequest
 from uhm_machines.machine import Transport, Workload
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from uhm_machines.images import ImageConfig
     from uhm_machines.requests import MachineRequest
 
-__all__ = ["exposed_tcp_ports", "join_argv", "join_env", "signal_number", "workload_of"]
+__all__ = ["exposed_tcp_ports", "join_argv", "join_env", "workload_of"]
 
 _EXPOSED = re.compile(r"(\d+)(?:-(\d+))?(?:/(tcp|udp|sctp))?")
 _MAX_PORT = 65535
@@ -26,7 +26,7 @@ _MAX_WATCHED = 64
 
 
 def workload_of(request: MachineRequest, config: ImageConfig) -> Workload:
-    """What to run for this request with this image; its host name is empty where none was asked for.
+    """What to run for this request with this image; its host name is empty where neither has one.
 
     Raises InvalidRequest where there is nothing to run.
     """
@@ -36,7 +36,7 @@ def workload_of(request: MachineRequest, config: ImageConfig) -> Workload:
         env=join_env(config.env, request.env),
         working_dir=request.working_dir or config.working_dir,
         user=request.user or config.user,
-        hostname=request.hostname,
+        hostname=request.hostname or config.hostname,
         stop_signal=signal_number(config.stop_signal),
         watched_ports=tuple(sorted(published | exposed_tcp_ports(config.exposed_ports))[:_MAX_WATCHED]),
     )
@@ -72,19 +72,6 @@ def join_env(image: Sequence[str], override: Sequence[str]) -> tuple[str, ...]:
             raise InvalidRequest(f"{variable!r} is not NAME=value.", field="env")
         variables[name] = value
     return tuple(f"{name}={value}" for name, value in variables.items())
-
-
-def signal_number(name: str) -> int:
-    """The number of a signal given as `SIGTERM`, `TERM`, `15` or `SIGRTMIN+3`; SIGTERM where it is empty or unknown."""
-    if not name:
-        return signal.SIGTERM
-    if name.isdecimal():
-        return int(name) if 0 < int(name) < signal.NSIG else signal.SIGTERM
-    base, _, offset = name.upper().removeprefix("SIG").partition("+")
-    number = getattr(signal, f"SIG{base}", None)
-    if not isinstance(number, signal.Signals) or not (offset == "" or offset.isdecimal()):
-        return signal.SIGTERM
-    return int(number) + int(offset or 0)
 
 
 def exposed_tcp_ports(exposed: Sequence[str]) -> set[int]:

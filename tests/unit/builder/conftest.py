@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import tarfile
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,16 +14,25 @@ import pytest
 from sqlalchemy import select
 
 from uhm_builder.app import MIGRATIONS
+from uhm_builder.collector import Collector
 from uhm_builder.contexts import Contexts
+from uhm_builder.hosts import HostRules
+from uhm_builder.images import ImageWish, Layer, Status
 from uhm_builder.layers import LayerMaker
 from uhm_builder.models import OUTBOX, VERSION_TABLE, Base
-from uhm_builder.retention import Retention
+from uhm_builder.outputs import Outputs
+from uhm_builder.quotas import Quota, Quotas
+from uhm_builder.retention import Retention, Rules
+from uhm_builder.secrets import HeldSecrets
 from uhm_builder.service import Images
+from uhm_builder.storage.locations import Locations
+from uhm_builder.storage.publications import PublicationStore
 from uhm_builder.store import ImageStore
 from uhm_common.artifacts import ArtifactStore
 from uhm_common.database import Database
 from uhm_common.errors import Unavailable
 from uhm_common.outbox import Outbox
+from uhm_common.vault import open_vault
 
 MKFS = Path(__file__).resolve().parents[3] / "build" / "tools" / "mkfs.erofs"
 
@@ -65,7 +76,7 @@ def outbox(database, events):
 
 @pytest.fixture
 def contexts(tmp_path, database):
-    return Contexts(tmp_path / "contexts", database=database, max_bytes=1000)
+    return Contexts(tmp_path / "contexts", database=database, max_bytes=1000, max_bytes_in_all=10_000)
 
 
 @pytest.fixture
@@ -74,13 +85,100 @@ def artifacts(tmp_path):
 
 
 @pytest.fixture
-def images(database, store, outbox, events, contexts):
-    return Images(database=database, store=store, outbox=outbox, events=events, contexts=contexts)
+def quotas(database, store):
+    return Quotas(Quota(), database=database, store=store)
 
 
 @pytest.fixture
-def retention(artifacts, database, store, outbox, contexts):
-    return Retention(artifacts=artifacts, database=database, store=store, outbox=outbox, contexts=contexts)
+def secrets(store, events):
+    return HeldSecrets(store=store, events=events)
+
+
+@pytest.fixture
+def outputs(database):
+    return Outputs(database)
+
+
+@pytest.fixture
+def locations(database, tmp_path):
+    vault = open_vault(tmp_path / "keys" / "secrets.key")
+    return Locations(database=database, vault=vault, directories=(f"{tmp_path}/published/{{user}}",), rules=HostRules())
+
+
+@pytest.fixture
+def publications(database):
+    return PublicationStore(database)
+
+
+@pytest.fixture
+def images(database, store, outbox, events, contexts, quotas, secrets, locations):
+    return Images(
+        database=database,
+        store=store,
+        outbox=outbox,
+        events=events,
+        contexts=contexts,
+        quotas=quotas,
+        secrets=secrets,
+        locations=locations,
+    )
+
+
+@pytest.fixture
+def collector(artifacts, database, store):
+    """Without a grace period."""
+    return Collector(artifacts=artifacts, database=database, store=store, grace_seconds=0)
+
+
+@pytest.fixture
+def retain(artifacts, database, store, outbox, contexts, collector):
+    """Makes a Retention that follows rules."""
+
+    def retain(**rules):
+        return Retention(
+            artifacts=artifacts,
+            database=database,
+            store=store,
+            outbox=outbox,
+            contexts=contexts,
+            collector=collector,
+            rules=Rules(**rules),
+        )
+
+    return retain
+
+
+@pytest.fixture
+def retention(retain):
+    return retain()
+
+
+@pytest.fixture
+def ready(images, store, database, artifacts):
+    """Makes an image of layers, with files where they belong."""
+
+    async def ready(name, disk, diff_ids, *, owner="alice", base="sha256:" + "0" * 64, taking_over=False):
+        image_id = await images.create(ImageWish(name=name), owner=owner)
+        claim = await store.claim(image_id, now=2**62, lease_until=2**62)
+        layers = [Layer(diff_id=diff_id, size=4096) for diff_id in diff_ids]
+        await store.record(claim, layers=layers, disk_digest=disk)
+        for diff_id in diff_ids:
+            artifacts.layer(diff_id).parent.mkdir(parents=True, exist_ok=True)
+            artifacts.layer(diff_id).write_bytes(b"x" * 4096)
+        artifacts.disk(disk).mkdir(parents=True, exist_ok=True)
+        (artifacts.disk(disk) / "disk.vmdk").write_text("descriptor")
+        record = {"digest": disk, "base": base, "layers": diff_ids, "size": 1}
+        (artifacts.disk(disk) / "disk.json").write_text(json.dumps(record))
+        async with database.write() as session:
+            await store.finish(session, claim, {"status": Status.READY, "digest": disk})
+            if taking_over:
+                reference = f"{name}:latest"
+                await store.take_over(
+                    session, owner=owner, image_id=image_id, reference=reference, disk=disk, now=time.time_ns()
+                )
+        return await store.get(image_id)
+
+    return ready
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ class FakeRegistry:
     content: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     fail: dict[str, list[int | str]] = field(default_factory=dict)
     redirect: dict[str, str] = field(default_factory=dict)
+    ranges: bool = True
     challenge: str = ""
     token: str = ""
     basic: str = ""
@@ -113,7 +114,7 @@ class FakeRegistry:
             return await self.send(writer, 404, b"{}")
         media_type, body = self.content[path]
         status = 200
-        if wanted := request.headers.get("range"):
+        if self.ranges and (wanted := request.headers.get("range")):
             body, status = body[int(wanted.removeprefix("bytes=").rstrip("-")) :], 206
         headers = {"Content-Type": media_type}
         if isinstance(failure, str):  # so many bytes, then nothing more

@@ -17,8 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from uhm_builder import mkfs as mkfs_module
-from uhm_builder.errors import ContentMismatch, ConversionFailed, LayerTooLarge
+from uhm_builder.errors import ContentMismatch, ConversionFailed, InvalidLayer, LayerTooLarge
 from uhm_builder.gpt import ALIGNMENT
 from uhm_builder.layers import LayerMaker
 from uhm_builder.threads import in_thread
@@ -57,11 +56,10 @@ async def test_a_layer_is_made_once_and_padded(maker, artifacts, make_tar):
     assert staged(artifacts) == []
 
 
-async def test_an_archive_that_ends_in_the_middle_of_a_file(maker, artifacts, make_tar, monkeypatch):
-    monkeypatch.setattr(mkfs_module, "FINISH_SECONDS", 0.5)
+async def test_an_archive_that_ends_in_the_middle_of_a_file(maker, artifacts, make_tar):
     cut = make_tar({"a": b"x" * 100_000})[:50_000]
 
-    with pytest.raises(ConversionFailed, match="middle of a file"):
+    with pytest.raises(InvalidLayer, match="middle of a file"):
         await maker.make(diff_id(cut), filler(cut))
 
     assert staged(artifacts) == []
@@ -69,10 +67,11 @@ async def test_an_archive_that_ends_in_the_middle_of_a_file(maker, artifacts, ma
 
 def test_nobody_converts_for_a_process_that_is_gone(tmp_path, mkfs):
     script = (
-        "import os, pathlib, signal, sys\n"
-        "from uhm_builder.mkfs import conversion\n"
-        "with conversion(sys.argv[1], pathlib.Path(sys.argv[2]), max_bytes=1 << 30) as running:\n"
-        "    running.write(bytes.fromhex('61') + bytes(511))\n"
+        "import os, pathlib, signal, sys, tarfile\n"
+        "from uhm_builder.mkfs import Bounds, conversion\n"
+        "bounds = Bounds(max_bytes=1 << 30, max_entries=9)\n"
+        "with conversion(sys.argv[1], pathlib.Path(sys.argv[2]), bounds=bounds) as running:\n"
+        "    running.write(tarfile.TarInfo('a').tobuf())\n"
         "    print(running._process.pid, flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -155,7 +154,7 @@ async def test_another_content_is_not_committed(maker, artifacts, make_tar):
 async def test_what_is_no_archive_is_said(maker, artifacts):
     garbage = b"not a tar" * 10_000
 
-    with pytest.raises(ConversionFailed, match=r"mkfs\.erofs"):
+    with pytest.raises(InvalidLayer, match="not a tar archive"):
         await maker.make(diff_id(garbage), filler(garbage))
 
     assert staged(artifacts) == []

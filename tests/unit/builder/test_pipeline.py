@@ -6,15 +6,20 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from sqlalchemy import select
 
 from uhm_builder import pipeline as pipeline_module
 from uhm_builder.base import Base
 from uhm_builder.disk import Disk
-from uhm_builder.errors import BuildLost, NotInRegistry
-from uhm_builder.images import Healthcheck, ImageConfig, ImageWish, Layer, Status, image_config
+from uhm_builder.errors import BuildLost, NoSuchStorage, NotInRegistry
+from uhm_builder.images import Healthcheck, ImageConfig, ImageWish, Layer, StageName, Status, image_config
+from uhm_builder.models import OUTBOX
+from uhm_builder.outputs import Outputs
 from uhm_builder.pipeline import Pipeline
 from uhm_builder.sources.source import Resolved
+from uhm_builder.storage.places import DirectoryPlace
 from uhm_builder.worker.build import Builder
+from uhm_common.events import PUBLICATIONS_REQUESTED
 
 LAYER = Layer(diff_id="sha256:l", size=5)
 HEALTHCHECK = Healthcheck(command=("h",), interval_ns=1, timeout_ns=2, start_period_ns=3, retries=4)
@@ -38,7 +43,7 @@ class FakeSource:
 
     async def resolve(self):
         await self.step("resolve")
-        return None if self.dockerfile else self.resolved
+        return StageName.BUILD if self.dockerfile else self.resolved
 
     async def build(self):
         await self.step("build")
@@ -78,21 +83,22 @@ def calls(monkeypatch):
 
 
 @pytest.fixture
-def build(database, store, outbox, events, contexts, artifacts, images, calls):
+def build(database, store, outbox, events, quotas, publications, artifacts, images, calls):
     """Claims and builds a fresh image from a source; answers it as it is then."""
 
-    async def build(source, before=None):
-        image_id = await images.create(ImageWish(name="app"), owner="alice")
+    async def build(source, before=None, publish=()):
+        image_id = await images.create(ImageWish(name="app", publish=publish), owner="alice")
         claim = await store.claim(image_id, now=1, lease_until=2)
         builder = Builder(
-            artifacts=artifacts,
             database=database,
             store=store,
             outbox=outbox,
             events=events,
-            contexts=contexts,
+            outputs=Outputs(database),
             sources=Sources(source),
             pipeline=Pipeline(artifacts=artifacts, maker=None, bases=Bases()),
+            quotas=quotas,
+            publications=publications,
         )
         if before:
             await before(image_id)
@@ -196,3 +202,32 @@ async def test_a_build_that_is_interrupted_closes_its_source(build, calls):
     with pytest.raises(asyncio.CancelledError):
         await building
     assert calls == ["resolve", "convert", "close"]
+
+
+async def test_a_ready_image_is_published_where_that_was_asked_for(build, calls, locations, publications, database):
+    for name in ("one", "two"):
+        await locations.add(name, DirectoryPlace(path="."), owner="alice")
+
+    image = await build(FakeSource(calls), publish=("one", "two", "one"))
+
+    found = await publications.page(owner="alice", before=None, limit=10)
+    assert [(each.location, each.image_id, each.status) for each in found] == [
+        ("two", image.id, "publishing"),
+        ("one", image.id, "publishing"),
+    ]
+    async with database.read() as session:
+        query = select(OUTBOX.c.payload).where(OUTBOX.c.subject == PUBLICATIONS_REQUESTED)
+        assert {row.payload["id"] for row in await session.execute(query)} == {each.id for each in found}
+
+
+async def test_an_image_that_failed_is_published_nowhere(build, calls, locations, publications):
+    await locations.add("one", DirectoryPlace(path="."), owner="alice")
+
+    await build(FakeSource(calls, convert=NotInRegistry("no")), publish=("one",))
+
+    assert await publications.page(owner="alice", before=None, limit=10) == []
+
+
+async def test_a_location_that_is_not_there_is_told_before_anything_is_built(images):
+    with pytest.raises(NoSuchStorage, match="'nowhere'"):
+        await images.create(ImageWish(name="app", publish=("nowhere",)), owner="alice")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from functools import partial
@@ -14,6 +15,7 @@ import zstandard
 from tests.unit.builder import fake_registry as fake
 from uhm_builder.errors import (
     ContentMismatch,
+    InvalidPlatform,
     LayerTooLarge,
     NotInRegistry,
     RateLimited,
@@ -23,7 +25,9 @@ from uhm_builder.errors import (
 )
 from uhm_builder.layers import LayerMaker
 from uhm_builder.sources import registry as registry_module
+from uhm_builder.sources import responses as responses_module
 from uhm_builder.sources.challenge import Authorizer, Credentials, load_credentials, parse_challenge
+from uhm_builder.sources.platforms import parse_platform
 from uhm_builder.sources.pull import RegistrySource
 from uhm_builder.sources.reference import parse_reference
 from uhm_builder.sources.registry import RegistryClient, is_loopback
@@ -58,11 +62,13 @@ async def pull(maker):
     """Resolves and converts a reference; answers (resolved, layers)."""
     clients = []
 
-    async def run(reference: str, *, mirrors=None, credentials=None, maker=maker):
+    async def run(reference: str, *, mirrors=None, credentials=None, maker=maker, platform=""):
         client = RegistryClient(mirrors=mirrors or {}, credentials=credentials or {})
         clients.append(client)
         reporter = Heard()
-        source = RegistrySource(parse_reference(reference), client=client, architecture="amd64", reporter=reporter)
+        source = RegistrySource(
+            parse_reference(reference), client=client, architecture="amd64", reporter=reporter, platform=platform
+        )
         resolved = await source.resolve()
         layers = await source.convert(maker)
         return resolved, layers, reporter
@@ -174,7 +180,7 @@ async def test_an_image_for_another_platform_without_an_index_is_refused(registr
 @pytest.mark.parametrize(
     ("record", "said"),
     [
-        ({"schemaVersion": 1, "mediaType": "application/vnd.docker.distribution.manifest.v1+prettyjws"}, "type"),
+        ({"schemaVersion": 1, "mediaType": "application/vnd.docker.distribution.manifest.v1+prettyjws"}, "schema 1"),
         ({"mediaType": fake.OCI_MANIFEST, "layers": []}, "not an image manifest"),
         (
             {
@@ -256,6 +262,190 @@ async def test_a_blob_goes_on_where_it_broke_off(registry, pull, layer):
     assert ranges[0] is None
     assert len(ranges) == 3
     assert all(wanted.startswith("bytes=") for wanted in ranges[1:])
+
+
+async def test_a_registry_without_ranges_sends_it_all_again(registry, pull, layer):
+    registry.put_image("app", "v1", [(layer, layer)])
+    registry.ranges = False
+    registry.fail[f"/v2/app/blobs/{fake.digest_of(layer)}"] = ["3000000", "2000000", "9000000"]
+
+    _, layers, _ = await pull(f"{registry.host}/app:v1")
+
+    assert layers[0].digest == fake.digest_of(layer)
+
+
+async def test_what_came_before_a_cut_is_not_asked_for_again(registry, pull, layer):
+    registry.put_image("app", "v1", [(layer, layer)])
+    path = f"/v2/app/blobs/{fake.digest_of(layer)}"
+    registry.fail[path] = ["700000", "700000"]  # less than a piece each
+
+    await pull(f"{registry.host}/app:v1")
+
+    ranges = [request.headers.get("range") for request in registry.requests if request.path == path]
+    assert ranges == [None, "bytes=700000-", "bytes=1400000-"]
+
+
+async def test_a_body_that_trickles_is_given_up(registry, pull, layer, monkeypatch):
+    monkeypatch.setattr(responses_module, "PIECE_SECONDS", 0.2)
+    registry.put_image("app", "v1", [(layer, layer)])
+
+    async def trickle(writer, *_args, **_more):
+        writer.write(b"HTTP/1.1 200 X\r\nContent-Length: 10240000\r\n\r\n")
+        while not writer.is_closing():
+            writer.write(b"x")
+            await asyncio.sleep(0.05)
+
+    await_answer = registry.send
+
+    async def send(writer, status, body, *args, **more):
+        slow = len(body) > len(layer) // 2
+        return await (trickle(writer) if slow else await_answer(writer, status, body, *args, **more))
+
+    registry.send = send
+    with pytest.raises(RegistryUnreachable, match="did not come within"):
+        await pull(f"{registry.host}/app:v1")
+
+
+async def test_redirects_without_end_are_given_up(registry, pull):
+    registry.redirect["/v2/app/manifests/v1"] = f"{registry.url}/v2/app/manifests/v1"
+
+    with pytest.raises(RegistryUnreachable, match="again and again"):
+        await pull(f"{registry.host}/app:v1")
+
+
+def index_of(*entries: dict) -> dict:
+    return {"mediaType": fake.OCI_INDEX, "manifests": list(entries)}
+
+
+def platform(architecture: str, system: str = "linux", **more: str) -> dict:
+    return {"platform": {"os": system, "architecture": architecture, **more}}
+
+
+async def test_indexes_in_an_index_are_followed(registry, pull, layer):
+    ours = registry.put_image("app", "ours", [(layer, layer)])
+    inner = registry.put_manifest("app", "inner", index_of({**ours, **platform("amd64")}), fake.OCI_INDEX)
+    other = registry.put_manifest("app", "none", index_of(), fake.OCI_INDEX)
+    registry.put_manifest("app", "v1", index_of(other, inner), fake.OCI_INDEX)
+
+    _, layers, _ = await pull(f"{registry.host}/app:v1")
+
+    assert layers[0].diff_id == fake.digest_of(layer)
+
+
+async def test_indexes_without_end_are_given_up(registry, pull):
+    inner = [registry.put_manifest("app", f"i{n}", index_of() | {"n": n}, fake.OCI_INDEX) for n in range(20)]
+    registry.put_manifest("app", "v1", index_of(*inner), fake.OCI_INDEX)
+
+    with pytest.raises(UnsupportedImage, match="more than 15 indexes"):
+        await pull(f"{registry.host}/app:v1")
+
+
+async def test_what_is_attached_to_an_image_is_passed_over(registry, pull, layer):
+    ours = registry.put_image("app", "ours", [(layer, layer)])
+    attached = {"digest": "sha256:" + "0" * 64, "size": 1, "mediaType": fake.OCI_MANIFEST}
+    entries = [
+        {**attached, **platform("amd64"), "annotations": {"vnd.docker.reference.type": "attestation-manifest"}},
+        {**attached, **platform("amd64"), "artifactType": "application/vnd.example.signature"},
+        {**attached, **platform("amd64"), "mediaType": "application/vnd.example.unknown"},
+        {**attached, **platform("unknown", "unknown")},
+        {**ours, **platform("amd64")},
+    ]
+    registry.put_manifest("app", "v1", index_of(*entries), fake.OCI_INDEX)
+
+    _, layers, _ = await pull(f"{registry.host}/app:v1")
+
+    assert layers[0].diff_id == fake.digest_of(layer)
+
+
+@pytest.mark.parametrize("wanted", ["linux/arm64", "linux/aarch64", "windows/amd64"])
+async def test_a_platform_that_no_machine_runs_is_refused_with_what_there_is(registry, pull, layer, wanted):
+    ours = registry.put_image("app", "plain", [(layer, layer)])
+    entries = [{**ours, **platform("amd64")}, {**ours, **platform("arm64", variant="v8")}]
+    registry.put_manifest("app", "v1", index_of(*entries), fake.OCI_INDEX)
+
+    with pytest.raises(UnsupportedImage, match=r"run linux/amd64, not .*made for linux/amd64, linux/arm64/v8\."):
+        await pull(f"{registry.host}/app:v1", platform=wanted)
+    with pytest.raises(UnsupportedImage, match=r"made for linux/amd64\."):
+        await pull(f"{registry.host}/app:plain", platform=wanted)
+
+
+async def test_a_variant_is_found(registry, pull, layer, make_tar):
+    second = make_tar({"v3": b"x"})
+    ours = registry.put_image("app", "v1", [(layer, layer)])
+    newer = registry.put_image("app", "v3", [(second, second)])
+    entries = [{**newer, **platform("amd64", variant="v3")}, {**ours, **platform("amd64")}]
+    registry.put_manifest("app", "all", index_of(*entries), fake.OCI_INDEX)
+
+    for wanted, expected in [
+        ("", layer),
+        ("linux/amd64", layer),
+        ("linux/amd64/v1", layer),
+        ("linux/amd64/v3", second),
+    ]:
+        _, layers, _ = await pull(f"{registry.host}/app:all", platform=wanted)
+        assert layers[0].diff_id == fake.digest_of(expected)
+    with pytest.raises(UnsupportedImage, match="not made for linux/amd64/v2"):
+        await pull(f"{registry.host}/app:all", platform="linux/amd64/v2")
+
+
+@pytest.mark.parametrize("text", ["linux", "linux/", "linux/amd64/v2/x", "a b/c", "/amd64"])
+def test_what_is_no_platform_is_refused(text):
+    with pytest.raises(InvalidPlatform, match="OS/ARCHITECTURE"):
+        parse_platform(text)
+
+
+@pytest.mark.parametrize(
+    ("layer_record", "said"),
+    [
+        ({"urls": ["https://example.com/layer"]}, "must not be distributed"),
+        ({"mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"}, "must not be distributed"),
+        ({"mediaType": "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd"}, "must not be distributed"),
+        ({"mediaType": "application/vnd.in-toto+json"}, "no file system"),
+        ({"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip+encrypted"}, "no file system"),
+    ],
+)
+async def test_layers_that_are_none_are_refused(registry, pull, layer, layer_record, said):
+    registry.put_image("app", "v1", [(layer, layer)])
+    manifest = json.loads(registry.content["/v2/app/manifests/v1"][1])
+    manifest["layers"][0] |= layer_record
+    registry.put_manifest("app", "v1", manifest)
+
+    with pytest.raises(UnsupportedImage, match=said):
+        await pull(f"{registry.host}/app:v1")
+    assert not [request for request in registry.requests if "/blobs/" in request.path]
+
+
+async def test_more_layers_than_a_disk_holds_are_refused_at_once(registry, pull, make_tar):
+    empty = make_tar({})
+    registry.put_image("app", "v1", [(empty, empty)] * 251)
+
+    with pytest.raises(UnsupportedImage, match="251 layers; a disk holds 250"):
+        await pull(f"{registry.host}/app:v1")
+
+
+@pytest.mark.parametrize("config", [{"Labels": ["x"]}, ["x"], {"ExposedPorts": [1, "x"]}])
+async def test_a_configuration_of_another_form_is_refused(registry, pull, config):
+    registry.put_image("app", "v1", [], config=config)
+
+    with pytest.raises(UnsupportedImage, match="not in the form"):
+        await pull(f"{registry.host}/app:v1")
+
+
+async def test_a_mirror_that_denies_is_passed_over(registry, pull, layer):
+    registry.put_image("app", "v1", [(layer, layer)])
+    async with fake.FakeRegistry() as mirror:
+        mirror.challenge = 'Basic realm="mirror"'
+
+        await pull(f"{registry.host}/app:v1", mirrors={registry.host: mirror.url})
+
+
+async def test_an_identity_token_is_exchanged(registry, pull, layer):
+    registry.put_image("app", "v1", [(layer, layer)])
+    registry.token, registry.challenge = "t0ken", f'Bearer realm="{registry.url}/token",service="s"'
+
+    await pull(f"{registry.host}/app:v1", credentials={registry.host: Credentials("", identity_token="refresh")})
+
+    assert [request.method for request in registry.requests if request.path == "/token"] == ["POST"]
 
 
 async def test_a_blob_that_is_always_cut_is_given_up(registry, pull, layer, artifacts):

@@ -14,7 +14,7 @@ from uhm_builder.errors import (
     NoSuchImage,
 )
 from uhm_builder.images import BuildContext, ImageWish, Status
-from uhm_builder.models import OUTBOX
+from uhm_builder.models import OUTBOX, ImageRow
 from uhm_builder.pages import PageToken, page_size
 from uhm_common.errors import InvalidArgument
 
@@ -163,16 +163,55 @@ def test_a_negative_page_is_refused():
         page_size(-1)
 
 
-async def test_cancelling_tells_the_worker_and_drops_the_context(images, events, contexts):
+async def test_cancelling_tells_the_worker_and_drops_the_secrets(images, events, contexts, secrets):
     upload = await contexts.receive(pieces(b"tar"), owner="alice")
-    image_id = await images.create(ImageWish(name="shop", source=BuildContext(id=upload.id)), owner="alice")
+    wish = ImageWish(name="shop", source=BuildContext(id=upload.id), secrets={"token": b"hush"})
+    image_id = await images.create(wish, owner="alice")
+    assert secrets.holds(image_id)
 
     assert (await images.cancel(image_id, owner="alice")).status is Status.CANCELLED
     assert (await images.cancel(image_id, owner="alice")).status is Status.CANCELLED
 
     assert events.published == [(f"uhm.builds.{image_id}.cancel", {})]
-    with pytest.raises(NoSuchContext):
-        await contexts.path(upload.id, owner="alice")
+    assert not secrets.holds(image_id)
+    assert (await contexts.path(upload.id, owner="alice")).is_file()
+
+
+async def test_secrets_are_not_in_the_row_nor_in_the_event(database, images, contexts, store):
+    upload = await contexts.receive(pieces(b"tar"), owner="alice")
+    wish = ImageWish(name="shop", source=BuildContext(id=upload.id), secrets={"token": b"hush-hush"})
+
+    image = await store.get(await images.create(wish, owner="alice"))
+
+    assert image.context.secret_ids == ("token",)
+    assert "hush" not in repr(wish)
+    async with database.read() as session:
+        (event,) = (await session.execute(select(OUTBOX))).all()
+        row = (await session.scalars(select(ImageRow))).one()
+    assert "hush" not in repr((event, row.context, image))
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"secrets": {"a,src=/etc/shadow": b""}},
+        {"secrets": {"": b""}},
+        {"secrets": {"one": bytes(300_000), "two": bytes(300_000)}},
+        {"build_args": {"A": "x" * 200_000}},
+        {"build_args": {"A": "\0"}},
+        {"build_args": {"A=B": "x"}},
+        {"target": "\0"},
+    ],
+)
+async def test_what_no_build_can_have_is_refused(images, contexts, store, wish):
+    upload = await contexts.receive(pieces(b"tar"), owner="alice")
+    secrets = wish.pop("secrets", {})
+
+    with pytest.raises(InvalidContext):
+        await images.create(
+            ImageWish(name="shop", source=BuildContext(id=upload.id, **wish), secrets=secrets), owner="alice"
+        )
+    assert await store.building() == []
 
 
 async def test_others_cannot_cancel(images, store):

@@ -250,7 +250,8 @@ async def test_what_is_used_are_ready_and_building_images(store, add, ready):
     await store.record(gone, layers=[Layer(diff_id="sha256:no")], disk_digest="sha256:no")
     await store.cancel(cancelled, owner="alice", now=15)
 
-    assert await store.in_use() == ({"sha256:l"}, {"sha256:ready", "sha256:soon"})
+    in_use = await store.in_use()
+    assert (in_use.layers, in_use.disks) == ({"sha256:l"}, {"sha256:ready", "sha256:soon"})
     assert len(await store.disk_users("sha256:soon")) == 1
 
 

@@ -74,9 +74,9 @@ async def collect(watcher, into):
         into.append(event)
 
 
-async def test_everything_that_is_told_comes_before_the_end(row):
+async def test_everything_that_is_told_comes_before_the_end(row, outputs):
     bus, events = Bus(), []
-    watching = asyncio.create_task(collect(Watcher(store=row, events=bus), events))
+    watching = asyncio.create_task(collect(Watcher(store=row, outputs=outputs, events=bus), events))
     await asyncio.sleep(0.01)
     feed = Feed("i", events=bus)
 
@@ -109,10 +109,10 @@ async def test_everything_that_is_told_comes_before_the_end(row):
     assert bus.heard[progress_subject("i")] == []
 
 
-async def test_without_nats_the_database_is_asked(row, monkeypatch):
+async def test_without_nats_the_database_is_asked(row, monkeypatch, outputs):
     monkeypatch.setattr(watch_module, "POLL_SECONDS", 0.02)
     events = []
-    watching = asyncio.create_task(collect(Watcher(store=row, events=Bus(down=True)), events))
+    watching = asyncio.create_task(collect(Watcher(store=row, outputs=outputs, events=Bus(down=True)), events))
     await asyncio.sleep(0.05)
 
     row.change(lease_until=99)
@@ -123,20 +123,20 @@ async def test_without_nats_the_database_is_asked(row, monkeypatch):
     assert [event.status for event in events] == [Status.BUILDING, Status.FAILED]
 
 
-async def test_what_has_ended_is_told_at_once(row):
+async def test_what_has_ended_is_told_at_once(row, outputs):
     row.change(status=Status.CANCELLED)
     events = []
     started = time.monotonic()
 
-    await collect(Watcher(store=row, events=Bus()), events)
+    await collect(Watcher(store=row, outputs=outputs, events=Bus()), events)
 
     assert time.monotonic() - started < 0.2
     assert [event.status for event in events] == [Status.CANCELLED]
 
 
-async def test_an_image_that_is_deleted_meanwhile_is_said(row, monkeypatch):
+async def test_an_image_that_is_deleted_meanwhile_is_said(row, monkeypatch, outputs):
     monkeypatch.setattr(watch_module, "POLL_SECONDS", 0.01)
-    watching = asyncio.create_task(collect(Watcher(store=row, events=Bus()), []))
+    watching = asyncio.create_task(collect(Watcher(store=row, outputs=outputs, events=Bus()), []))
     await asyncio.sleep(0.02)
     row.image = None
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
+import tarfile
 
 import pytest
 
@@ -108,7 +110,7 @@ def test_pull(server, uhm):
     }
     done = uhm("pull", "nginx")
     assert done.code == 0
-    assert server.requests[0].json == {"image": "nginx"}
+    assert server.requests[0].json == {"image": "nginx", "platform": "", "publish": []}
     assert "Step 1/2\n" in done.err
     assert "nginx:latest is ready: iiiiiiiiiiii, 2 layers (1 reused), 182 MB" in done.out
     assert "convert" in done.out
@@ -149,8 +151,11 @@ def test_build(server, uhm, tmp_path):
     assert upload.body[:10] == b"Dockerfile"
     assert create.json == {
         "image": "shop",
+        "platform": "",
+        "publish": [],
         "context": {
             "id": "c", "dockerfile": "Dockerfile", "build_args": {"A": "1"}, "target": "web", "no_cache": True,
+            "secrets": {},
         },
     }  # fmt: skip
 
@@ -163,7 +168,7 @@ def test_images_and_rmi(server, uhm):
     assert "nginx:latest" in uhm("images").out
     assert uhm("images", "-q").out == "iiiiiiiiiiii\n"
     assert uhm("images", "--json").json == {"images": [IMAGE]}
-    assert uhm("rmi", "nginx").out == "Deleted nginx, 1 kB freed\n"
+    assert uhm("rmi", "nginx").out == "Deleted nginx, 1 kB will be freed\n"
     done = uhm("rmi", "nginx", "absent")
     assert done.code == 1
     assert "Deleted nginx" in done.out
@@ -307,3 +312,47 @@ def test_inspect(server, uhm):
     assert uhm("inspect", "web", "--json").json == MACHINE
     assert json.loads(uhm("inspect", "nginx").out) == IMAGE
     assert uhm("inspect", "absent").code == 1
+
+
+def test_build_takes_an_archive_secrets_and_a_platform(server, uhm, tmp_path, monkeypatch):
+    (tmp_path / "token").write_text("hush")
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("Dockerfile"), io.BytesIO())
+    server.answers |= {
+        "POST /api/v1/contexts": {"id": "c"},
+        "POST /api/v1/images": {"id": IMAGE["id"]},
+        f"GET /api/v1/images/{IMAGE['id']}:watch": Stream([{"output": "#1 DONE"}, {"image": IMAGE}]),
+    }
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(archive.getvalue())))
+
+    secret = f"id=token,src={tmp_path}/token"
+    done = uhm("build", "-t", "x", "--secret", secret, "--platform", "linux/amd64", "--progress", "plain", "-")
+
+    assert done.code == 0, done.err
+    assert "#1 DONE" in done.err
+    sent, create = server.requests[:2]
+    assert sent.body == archive.getvalue()
+    assert create.json["platform"] == "linux/amd64"
+    assert create.json["context"]["secrets"] == {"token": "aHVzaA=="}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((".",), "needs a name: uhm build -t NAME ."),
+        (("-t", "x", "absent"), "'absent' is not a directory"),
+        (("-t", "x", "--secret", "id=absent", "."), "absent cannot be read"),
+    ],
+)
+def test_wrong_usage_of_build(uhm, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    done = uhm("build", *arguments)
+    assert done.code == 2
+    assert said in done.err
+
+
+def test_inspect_tells_the_output_of_a_build(server, uhm):
+    server.answers["GET /api/v1/images/shop:watch"] = Stream([{"output": "one"}, {"output": "two"}, {"image": IMAGE}])
+    assert uhm("inspect", "--build-output", "shop").out == "one\ntwo\n"
+    assert uhm("inspect", "--build-output", "shop", "--json").json == {"output": ["one", "two"]}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from uhm.context import open_context
+from uhm.context import open_context, packed_context
 from uhm.errors import CommandError
 
 
@@ -120,3 +120,38 @@ def test_a_file_that_shrinks_is_told(tree):
             break
     with pytest.raises(CommandError, match="became shorter"):
         list(pieces)
+
+
+def packed(kind: str = "w") -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=kind) as tar:
+        tar.addfile(tarfile.TarInfo("Dockerfile"), io.BytesIO())
+    return buffer.getvalue()
+
+
+class Piped(io.BytesIO):
+    """Standard input, which cannot be read twice."""
+
+    def seek(self, *_: int) -> int:
+        raise io.UnsupportedOperation
+
+
+@pytest.mark.parametrize("kind", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_a_packed_context_can_be_read_again(kind):
+    content = packed(kind) + b"\0" * 1_000_000
+    with packed_context(Piped(content), dockerfile="b/Dockerfile") as context:
+        assert b"".join(context.tar()) == content
+        assert b"".join(context.tar()) == content
+        assert context.dockerfile == "b/Dockerfile"
+
+
+@pytest.mark.parametrize("content", [b"", b"FROM nginx\n", b"\0" * 512, b"PK\3\4" + bytes(600)])
+def test_what_is_no_archive_is_refused(content):
+    with pytest.raises(CommandError, match="no tar archive"):
+        packed_context(Piped(content))
+
+
+@pytest.mark.parametrize("dockerfile", ["../Dockerfile", "/etc/passwd", "a/../../b"])
+def test_a_dockerfile_outside_the_archive_is_refused(dockerfile):
+    with pytest.raises(CommandError, match="outside the archive"):
+        packed_context(Piped(packed()), dockerfile=dockerfile)

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from uhm_common.artifacts import ArtifactStore, locked, plain_digest
-from uhm_common.errors import FailedPrecondition, NotFound
+from uhm_common.artifacts import Artifact, ArtifactStore, Kind, locked, plain_digest
+from uhm_common.errors import NotFound
 
-A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+A, B, C = ("sha256:" + letter * 64 for letter in "abc")
 PRELUDE = """
 import sys, time
 from pathlib import Path
@@ -127,22 +127,17 @@ def test_making_also_serialises_threads(store):
     assert inside == ["in", "out"] * 8
 
 
-def test_leases_keep_a_disk(store):
+def test_leases_tell_who_uses_a_disk(store):
     put_disk(store, A)
     store.take_lease(A, holder="m2")
     store.take_lease(A, holder="m1")
     store.take_lease(A, holder="m1")
     assert store.lease_holders(A) == ["m1", "m2"]
 
-    with store.disks(exclusive=True), pytest.raises(FailedPrecondition, match=r"2 machine\(s\): m1, m2"):
-        store.delete_disk(A)
-
     store.drop_lease(A, holder="m1")
     store.drop_lease(A, holder="m2")
     store.drop_lease(A, holder="m2")
-    with store.disks(exclusive=True):
-        store.delete_disk(A)
-    assert not store.disk(A).exists()
+    assert store.lease_holders(A) == []
 
 
 def test_a_lease_on_a_disk_that_is_gone(store):
@@ -166,32 +161,52 @@ def test_a_lease_waits_for_a_deletion_and_then_finds_nothing(store):
         thread.start()
         thread.join(0.2)
         assert thread.is_alive()
-        store.delete_disk(A)
+        with store.stage() as trash:
+            store.take_out(Artifact(kind=Kind.DISK, digest=A), into=trash)
     thread.join()
 
     assert len(refused) == 1
 
 
-def test_the_sweep_keeps_what_is_used(store):
+def test_what_is_there_and_what_it_takes(store):
     put_layer(store, A, b"x" * 8192)
-    put_layer(store, B)
+    store.layer(A).with_suffix(".verity").write_bytes(b"x" * 4096)
+    put_disk(store, B)
+    store.base(C).mkdir(parents=True)
 
-    assert store.sweep_layers(keep={B}) >= 8192
+    layer, disk = Artifact(kind=Kind.LAYER, digest=A), Artifact(kind=Kind.DISK, digest=B)
+    assert store.stored() == {layer, disk, Artifact(kind=Kind.BASE, digest=C)}
+    assert store.size(layer) >= 12288
+    assert store.size(disk) > 0
+    assert store.size(Artifact(kind=Kind.LAYER, digest=B)) == 0
 
-    assert not store.layer(A).exists()
-    assert store.layer(B).exists()
-    assert store.sweep_layers(keep={B}) == 0
 
-
-def test_no_layer_is_swept_while_another_process_builds(store):
+def test_what_is_taken_out_goes_with_all_that_belongs_to_it(store):
     put_layer(store, A)
-    script = 'with store.in_use():\n    print("ready", flush=True)\n    sys.stdin.read()'
+    put_layer(store, B)
+    store.layer(A).with_suffix(".verity").touch()
+    with store.making(store.layer(A)):
+        pass
+
+    with store.stage() as trash:
+        store.take_out(Artifact(kind=Kind.LAYER, digest=A), into=trash)
+        assert len(list(trash.glob("layers-*"))) == 2
+
+    assert store.stored() == {Artifact(kind=Kind.LAYER, digest=B)}
+    assert list((store.root / "locks").iterdir()) == []
+
+
+def test_a_base_is_used_while_some_process_holds_it(store):
+    store.base(A).mkdir(parents=True)
+    script = f'with store.using_base("{A}"):\n    print("ready", flush=True)\n    sys.stdin.read()'
 
     with another_process(store, script):
-        assert store.sweep_layers(keep=set()) == 0
-        assert store.layer(A).exists()
+        assert store.is_base_used(A)
+        with store.using_base(A):
+            pass
+        assert store.is_base_used(A)
 
-    assert store.sweep_layers(keep=set()) > 0
+    assert not store.is_base_used(A)
 
 
 def test_only_stages_that_nobody_holds_are_swept(store):

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager, suppress
 
 import pytest
-from sqlalchemy import MetaData, func, select
+from sqlalchemy import MetaData, delete, func, select
 
 from uhm_common import outbox as outbox_module
 from uhm_common.database import Database
@@ -130,3 +130,22 @@ async def test_every_event_has_an_id(database, events, outbox):
     async with relaying(outbox):
         await until(lambda: len(events.sent) == 2)
     assert len({message_id for _, _, message_id in events.sent}) == 2
+
+
+async def test_an_event_that_gets_the_number_of_a_sent_one_is_not_lost(database, events, outbox, monkeypatch):
+    """Two processes send the same event, and the first one to be done makes room for another."""
+    await add(database, outbox, 1)
+    publish = events.publish_durably
+
+    async def meanwhile(subject, payload, *, message_id):
+        await publish(subject, payload, message_id=message_id)
+        if message_id == "m1":
+            async with database.write() as session:
+                await session.execute(delete(TABLE))
+            await add(database, outbox, 2)
+
+    monkeypatch.setattr(events, "publish_durably", meanwhile)
+    async with relaying(outbox):
+        await until(lambda: len(events.sent) == 2)
+
+    assert [message_id for _, _, message_id in events.sent] == ["m1", "m2"]

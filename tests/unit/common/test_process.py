@@ -1,12 +1,15 @@
 """The one way to run programs."""
+# ruff: noqa: ASYNC110, ASYNC240 - what is tested runs in other processes
 
 from __future__ import annotations
 
+import asyncio
 import signal
+from pathlib import Path
 
 import pytest
 
-from uhm_common.process import ProcessFailed, child_environment, describe_exit, run, tail
+from uhm_common.process import ProcessFailed, child_environment, describe_exit, run, run_interruptibly, tail
 
 
 def test_output_and_input():
@@ -71,3 +74,33 @@ def test_tail_and_exit():
     assert tail(b"\xff") == "\N{REPLACEMENT CHARACTER}"
     assert describe_exit(-signal.SIGTERM) == "signal 15"
     assert describe_exit(2) == "exit code 2"
+
+
+async def test_a_coroutine_that_is_cancelled_takes_the_program_along(tmp_path):
+    started = tmp_path / "pid"
+    running = asyncio.create_task(
+        run_interruptibly(["sh", "-c", 'echo $$ > "$0.new"; mv "$0.new" "$0"; exec sleep 60', started], timeout=60)
+    )
+    while not started.exists():
+        await asyncio.sleep(0.01)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert not Path(f"/proc/{started.read_text().strip()}").exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "timeout", "message"),
+    [
+        (["sh", "-c", "echo the cause >&2; exit 3"], 10, "sh failed with exit code 3: the cause"),
+        (["no-such-program-here"], 10, "no-such-program-here is not installed."),
+        (["sleep", "60"], 0.2, "sleep did not end within 0.2 s and was killed."),
+    ],
+)
+async def test_what_goes_wrong_is_told_to_a_coroutine_too(argv, timeout, message):  # noqa: ASYNC109 - what is tested
+    with pytest.raises(ProcessFailed, match=message):
+        await run_interruptibly(argv, timeout=timeout)
+
+
+async def test_a_coroutine_gets_the_output():
+    assert (await run_interruptibly(["echo", "x"], timeout=10)).stdout == b"x\n"

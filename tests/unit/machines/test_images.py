@@ -28,6 +28,7 @@ WHOLE = BuilderConfig(
     labels={"a": "b"},
     volumes=("/data",),
     architecture="amd64",
+    hostname="box",
     healthcheck=BuilderHealthcheck(
         command=("/bin/sh", "-c", "up"), interval_ns=5_000_000_001, timeout_ns=2, start_period_ns=0, retries=4
     ),
@@ -99,9 +100,10 @@ def test_an_image_that_was_announced():
 
 
 async def test_an_announced_image_is_the_one_that_is_looked_up(images, monkeypatch):
-    config = image_pb2.ImageConfig(cmd=WHOLE.cmd, env=WHOLE.env, exposed_ports=WHOLE.exposed_ports)
+    known = {"cmd": WHOLE.cmd, "env": WHOLE.env, "exposed_ports": WHOLE.exposed_ports, "hostname": WHOLE.hostname}
+    config = image_pb2.ImageConfig(**known)
     monkeypatch.setattr(StandInImages, "config", config)
-    announced = an_event(config=asdict(BuilderConfig(cmd=WHOLE.cmd, env=WHOLE.env, exposed_ports=WHOLE.exposed_ports)))
+    announced = an_event(config=asdict(BuilderConfig(**known)))
     assert image_of_event(announced) == await images.resolve("ready", identity=ANNA)
 
 

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import pytest
 
 from uhm_machines.errors import InvalidRequest
 from uhm_machines.images import ImageConfig
 from uhm_machines.machine import PortMapping, Transport
 from uhm_machines.requests import MachineRequest
-from uhm_machines.workload import exposed_tcp_ports, join_argv, join_env, signal_number, workload_of
+from uhm_machines.workload import exposed_tcp_ports, join_argv, join_env, workload_of
 
 
 @pytest.mark.parametrize(
@@ -40,17 +42,6 @@ def test_env_without_a_value_is_refused(variable):
 
 
 @pytest.mark.parametrize(
-    ("name", "number"),
-    [
-        ("", 15), ("SIGQUIT", 3), ("quit", 3), ("9", 9), ("SIGRTMIN+3", 37), ("SIGNONE", 15), ("SIG_DFL", 15),
-        ("0", 15), ("400", 15), ("SIGRTMIN+x", 15),
-    ],
-)  # fmt: skip
-def test_stop_signals(name, number):
-    assert signal_number(name) == number
-
-
-@pytest.mark.parametrize(
     ("exposed", "ports"),
     [
         (["80/tcp", "53/udp", "443"], {80, 443}),
@@ -74,7 +65,8 @@ def test_the_request_goes_over_the_image():
     plain = workload_of(MachineRequest(image="i"), config)
     assert (plain.working_dir, plain.user, plain.hostname, plain.stop_signal) == ("/srv", "app", "", 2)
     assert plain.watched_ports == (80,)
+    assert workload_of(MachineRequest(image="i"), replace(config, hostname="box")).hostname == "box"
     asked = MachineRequest(image="i", working_dir="/x", user="0", hostname="h", ports=published)
-    over = workload_of(asked, config)
+    over = workload_of(asked, replace(config, hostname="box"))
     assert (over.working_dir, over.user, over.hostname) == ("/x", "0", "h")
     assert over.watched_ports == (80, 8080)

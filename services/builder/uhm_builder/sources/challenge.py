@@ -1,7 +1,8 @@
 """Getting past a registry's 401: basic authentication, or a bearer token from where the challenge says.
 
 Specifications: RFC 9110 section 11 (challenges), RFC 7617 (basic), distribution's token authentication
-(distribution.github.io/distribution/spec/auth/token). Credentials are in the form of docker's config.json, `auths`.
+(distribution.github.io/distribution/spec/auth/token, and /oauth for identity tokens). The operator's credentials are in
+the form of docker's config.json, `auths`.
 """
 
 from __future__ import annotations
@@ -22,22 +23,25 @@ from uhm_builder.errors import RegistryDenied, RegistryUnreachable
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Authorizer", "Challenge", "Credentials", "load_credentials", "parse_challenge"]
+__all__ = ["HINT", "Authorizer", "Challenge", "Credentials", "load_credentials", "parse_challenge"]
 
 HUB_KEYS = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io")
 TOKEN_SECONDS = 60.0
 """How long a token is good where the answer does not say (the specification's default)."""
 EARLY_SECONDS = 10.0
+CLIENT_ID = "uhmalguhm"
+HINT = "`uhm registry login` stores yours; UHM_REGISTRY_AUTH_FILE names a file with the operator's."
 
 _PARAMETER = re.compile(r'([a-zA-Z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A user of a registry."""
+    """A user of a registry. An identity token (an OAuth2 refresh token) stands in the place of a password."""
 
     username: str
-    password: str = field(repr=False)
+    password: str = field(default="", repr=False)
+    identity_token: str = field(default="", repr=False)
 
     @property
     def basic(self) -> str:
@@ -69,9 +73,10 @@ def load_credentials(path: Path | None) -> dict[str, Credentials]:
             username, _, password = base64.b64decode(encoded).decode().partition(":")
         else:
             username, password = entry.get("username", ""), entry.get("password", "")
+        identity_token = entry.get("identitytoken", "")
         registry = "docker.io" if key in HUB_KEYS else urlsplit(key if "//" in key else f"//{key}").netloc
-        if username:
-            found[registry] = Credentials(username, password)
+        if username or identity_token:
+            found[registry] = Credentials(username, password, identity_token)
     return found
 
 
@@ -86,7 +91,7 @@ class Authorizer:
     """Authorization headers for one registry. Tokens are kept while they are good; many requests get one together."""
 
     def __init__(self, client: httpx.AsyncClient, *, credentials: Credentials | None) -> None:
-        self._client = client
+        self.client = client
         self._credentials = credentials
         self._tokens: dict[str, _Token] = {}
         self._lock = asyncio.Lock()
@@ -106,13 +111,13 @@ class Authorizer:
             challenge = parse_challenge(response.headers.get("WWW-Authenticate", ""))
             if challenge.scheme == "bearer":
                 self._tokens[scope] = await self._token(challenge, scope, secure=response.request.url.scheme == "https")
-            elif challenge.scheme == "basic" and self._credentials and sent is None:
+            elif challenge.scheme == "basic" and self._credentials and self._credentials.password and sent is None:
                 self._tokens[scope] = _Token(self._credentials.basic, float("inf"))
             else:
                 raise RegistryDenied(
                     f"The registry {response.request.url.host} wants credentials"
-                    + (" other than the configured ones." if self._credentials else ", and none are configured."),
-                    hint="UHM_REGISTRY_AUTH_FILE names a file with them.",
+                    + (" other than those there are for it." if self._credentials else ", and there are none for it."),
+                    hint=HINT,
                 )
             return self.header(scope)
 
@@ -121,17 +126,28 @@ class Authorizer:
         if not realm.startswith("https://" if secure else ("https://", "http://")):
             raise RegistryUnreachable(f"The registry's challenge names no address that gives tokens, but {realm!r}.")
         query = {"service": challenge.parameters.get("service", ""), "scope": challenge.parameters.get("scope", scope)}
-        headers = {"Authorization": self._credentials.basic} if self._credentials else {}
         try:
-            response = await self._client.get(realm, params={k: v for k, v in query.items() if v}, headers=headers)
+            response = await self._ask(realm, {name: value for name, value in query.items() if value})
         except httpx.TransportError as error:
             raise RegistryUnreachable(f"{urlsplit(realm).netloc}, which gives tokens, does not answer.") from error
         if response.status_code in (400, 401, 403):
+            wanted = f" for {scope}" if scope else ""
             raise RegistryDenied(
-                f"{urlsplit(realm).netloc} gave no token for {scope}.",
-                hint="The name may be wrong, or the registry wants (other) credentials: UHM_REGISTRY_AUTH_FILE.",
+                f"{urlsplit(realm).netloc} gave no token{wanted}.",
+                hint=f"The name may be wrong, or the registry wants (other) credentials: {HINT}",
             )
         return _read_token(response)
+
+    async def _ask(self, realm: str, query: dict[str, str]) -> httpx.Response:
+        if self._credentials and self._credentials.identity_token:
+            form = {
+                "grant_type": "refresh_token",
+                "refresh_token": self._credentials.identity_token,
+                "client_id": CLIENT_ID,
+            }
+            return await self.client.post(realm, data=query | form)
+        headers = {"Authorization": self._credentials.basic} if self._credentials else {}
+        return await self.client.get(realm, params=query, headers=headers)
 
 
 def _read_token(response: httpx.Response) -> _Token:

@@ -12,8 +12,9 @@ from typing import Any
 
 from uhm_builder.errors import UnsupportedImage
 from uhm_builder.images import Healthcheck, ImageConfig
+from uhm_builder.sources.platforms import Platform
 
-__all__ = ["parse_config"]
+__all__ = ["made_for", "parse_config"]
 
 SHELL = ("/bin/sh", "-c")
 """Docker's, where the image names no other."""
@@ -29,36 +30,60 @@ def parse_config(document: bytes, *, architecture: str) -> tuple[ImageConfig, tu
 
     Raises UnsupportedImage where it is not that of a Linux container image for this architecture.
     """
+    record = _record(document)
     try:
-        record: dict[str, Any] = json.loads(document)
-        rootfs = record["rootfs"]
-        diff_ids = tuple(str(diff_id) for diff_id in rootfs["diff_ids"] or ())
-    except (ValueError, KeyError, TypeError) as error:
+        diff_ids = tuple(str(diff_id) for diff_id in record["rootfs"]["diff_ids"] or ())
+    except (KeyError, TypeError) as error:
         raise UnsupportedImage("This is not a container image: its configuration names no layers.") from error
     for diff_id in diff_ids:
         if not _DIFF_ID.fullmatch(diff_id):
             raise UnsupportedImage(f"The image's configuration names a layer {diff_id[:80]!r}, which is no digest.")
-    system, made_for = record.get("os", "linux"), record.get("architecture", "")
-    if system != "linux" or (made_for and made_for != architecture):
+    platform = _platform(record, default=architecture)
+    if (platform.os, platform.architecture) != ("linux", architecture):
         raise UnsupportedImage(
-            f"The image is for {system}/{made_for}; this machine runs linux/{architecture}.",
+            f"The image is for {platform}; this machine runs linux/{architecture}.",
             hint="Choose a tag for this platform.",
         )
-    settings = record.get("config") or {}
-    config = ImageConfig(
+    try:
+        return _image_config(record.get("config") or {}, architecture=architecture), diff_ids
+    except (AttributeError, TypeError) as error:
+        raise UnsupportedImage("The image's configuration is not in the form of the specification.") from error
+
+
+def made_for(document: bytes) -> Platform:
+    """The platform in a configuration document. Raises UnsupportedImage for what is none."""
+    return _platform(_record(document), default="unknown")
+
+
+def _record(document: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(document)
+    except (ValueError, RecursionError) as error:
+        raise UnsupportedImage("The image's configuration is not valid JSON.") from error
+    if not isinstance(record, dict):
+        raise UnsupportedImage("This is not a container image: its configuration is not an object.")
+    return record
+
+
+def _platform(record: dict[str, Any], *, default: str) -> Platform:
+    system, architecture = record.get("os") or "linux", record.get("architecture") or default
+    return Platform(os=str(system), architecture=str(architecture), variant=str(record.get("variant") or ""))
+
+
+def _image_config(settings: dict[str, Any], *, architecture: str) -> ImageConfig:
+    return ImageConfig(
         entrypoint=_words(settings.get("Entrypoint")),
         cmd=_words(settings.get("Cmd")),
         env=_words(settings.get("Env")),
-        working_dir=settings.get("WorkingDir") or "",
-        user=settings.get("User") or "",
+        working_dir=str(settings.get("WorkingDir") or ""),
+        user=str(settings.get("User") or ""),
         exposed_ports=tuple(sorted(settings.get("ExposedPorts") or ())),
-        stop_signal=settings.get("StopSignal") or "",
+        stop_signal=str(settings.get("StopSignal") or ""),
         labels={str(key): str(value) for key, value in (settings.get("Labels") or {}).items()},
         volumes=tuple(sorted(settings.get("Volumes") or ())),
-        architecture=made_for or architecture,
+        architecture=architecture,
         healthcheck=_healthcheck(settings.get("Healthcheck"), shell=_words(settings.get("Shell")) or SHELL),
     )
-    return config, diff_ids
 
 
 def _words(value: object) -> tuple[str, ...]:

@@ -82,6 +82,17 @@ class Engine:
                 f"The Docker Engine at {self._host} does not answer.", hint="Start it, or set UHM_DOCKER_HOST."
             ) from error
 
+    @property
+    def host(self) -> str:
+        """As in DOCKER_HOST."""
+        return self._host
+
+    def has_buildkit(self) -> bool:
+        """Whether it is Docker's engine, which has BuildKit in it since 18.09. Raises EngineUnreachable."""
+        with self.errors("BuildKit"):
+            parts = self.client.version().get("Components") or []
+            return any(part.get("Name") == "Engine" for part in parts)
+
     def inspect(self, name: str) -> dict[str, Any]:
         """What the engine knows of an image. Raises NotInEngine, EngineUnreachable."""
         with self.errors(name):

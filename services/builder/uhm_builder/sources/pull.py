@@ -1,4 +1,7 @@
-"""An image straight from a registry: each layer becomes its EROFS blob while it is downloaded."""
+"""An image straight from a registry: each layer becomes its EROFS blob while it is downloaded.
+
+An index may hold indexes; they are read one level after the other, and only as far as it takes.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,14 @@ from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING
 
+from uhm_builder.disk import MAX_LAYERS
 from uhm_builder.errors import ContentMismatch, UnsupportedImage
 from uhm_builder.images import Layer, StageName
 from uhm_builder.inflate import Inflater
-from uhm_builder.sources.config import parse_config
-from uhm_builder.sources.manifest import Index, Manifest, choose, parse_manifest
-from uhm_builder.sources.source import Resolved
+from uhm_builder.sources.config import made_for, parse_config
+from uhm_builder.sources.manifest import Index, Manifest, not_offered, parse_manifest
+from uhm_builder.sources.platforms import Platform, parse_platform
+from uhm_builder.sources.source import Resolved, together
 from uhm_builder.threads import in_thread
 
 if TYPE_CHECKING:
@@ -26,12 +31,24 @@ if TYPE_CHECKING:
 
 __all__ = ["RegistrySource"]
 
+INDEXES_MAX = 16
+
 
 class RegistrySource:
-    """A `Source` behind a registry's reference."""
+    """A `Source` behind a registry's reference. The client ends with it."""
 
-    def __init__(self, reference: Reference, *, client: RegistryClient, architecture: str, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        reference: Reference,
+        *,
+        client: RegistryClient,
+        architecture: str,
+        reporter: Reporter,
+        platform: str = "",
+    ) -> None:
+        """`platform` is what was asked for; without one it is that of the machines here, which have `architecture`."""
         self._reference = reference
+        self._platform = parse_platform(platform) if platform else Platform(architecture=architecture)
         self._client = client
         self._architecture = architecture
         self._reporter = reporter
@@ -46,9 +63,12 @@ class RegistrySource:
         digest = f"sha256:{hashlib.sha256(document).hexdigest()}"
         if isinstance(manifest, Index):
             manifest = await self._manifest_in(manifest)
-        config, diff_ids = parse_config(
-            await self._repository.document(manifest.config), architecture=self._architecture
-        )
+        if len(manifest.layers) > MAX_LAYERS:
+            raise UnsupportedImage(f"The image has {len(manifest.layers)} layers; a disk holds {MAX_LAYERS}.")
+        configuration = await self._repository.document(manifest.config)
+        if not self._runnable:
+            raise self._refusal({str(made_for(configuration))})
+        config, diff_ids = parse_config(configuration, architecture=self._architecture)
         if len(diff_ids) != len(manifest.layers):
             raise UnsupportedImage(
                 f"The manifest has {len(manifest.layers)} layers, the configuration {len(diff_ids)}."
@@ -61,12 +81,37 @@ class RegistrySource:
         return Resolved(digest=digest, config=config, layers=self._layers)
 
     async def _manifest_in(self, index: Index) -> Manifest:
-        chosen = choose(index, architecture=self._architecture)
-        document, content_type = await self._repository.manifest(chosen.digest)
-        manifest = parse_manifest(document, content_type=content_type or chosen.media_type)
-        if isinstance(manifest, Index):
-            raise UnsupportedImage("The image is an index of indexes.")
-        return manifest
+        """The manifest for the platform. Raises UnsupportedImage with the platforms there are."""
+        offered: set[str] = set()
+        waiting: list[Index | Descriptor] = [index]
+        for number, each in enumerate(waiting):  # which grows meanwhile
+            if number == INDEXES_MAX:
+                raise UnsupportedImage(f"The image is an index of more than {INDEXES_MAX - 1} indexes.")
+            found = each if isinstance(each, Index) else await self._read(each)
+            if isinstance(found, Index) and self._runnable and (chosen := found.find(self._platform)):
+                found = await self._read(chosen)
+            if isinstance(found, Manifest):
+                return found
+            offered |= found.offered
+            waiting += found.indexes
+        raise self._refusal(offered)
+
+    async def _read(self, descriptor: Descriptor) -> Manifest | Index:
+        document, content_type = await self._repository.manifest(descriptor.digest)
+        return parse_manifest(document, content_type=content_type or descriptor.media_type)
+
+    @property
+    def _runnable(self) -> bool:
+        return (self._platform.os, self._platform.architecture) == ("linux", self._architecture)
+
+    def _refusal(self, offered: set[str]) -> UnsupportedImage:
+        if self._runnable:
+            return not_offered(self._platform, offered)
+        return UnsupportedImage(
+            f"Machines here run linux/{self._architecture}, not {self._platform}. "
+            f"The image is made for {', '.join(sorted(offered)) or 'nothing'}.",
+            hint="Leave the platform out, or ask a system on a machine of that kind.",
+        )
 
     async def build(self) -> Resolved:
         """What a registry has is built already."""
@@ -74,18 +119,12 @@ class RegistrySource:
 
     async def convert(self, maker: LayerMaker) -> tuple[Layer, ...]:
         """Fetches all layers that the store lacks, several at a time."""
-        made: dict[str, Layer] = {}
-
-        async def make(diff_id: str, descriptor: Descriptor) -> None:
-            made[diff_id] = await maker.make(diff_id, partial(self._fetch, descriptor), digest=descriptor.digest)
-
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for diff_id, descriptor in self._wanted.items():
-                    tasks.create_task(make(diff_id, descriptor))
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from group
-        return tuple(made[layer.diff_id] for layer in self._layers)
+        made = await together(
+            maker.make(diff_id, partial(self._fetch, descriptor), digest=descriptor.digest)
+            for diff_id, descriptor in self._wanted.items()
+        )
+        by_id = {layer.diff_id: layer for layer in made}
+        return tuple(by_id[layer.diff_id] for layer in self._layers)
 
     async def _fetch(self, descriptor: Descriptor, into: Conversion) -> None:
         """Downloads one layer into its conversion; while a piece is converted the next one is on its way."""
@@ -116,7 +155,8 @@ class RegistrySource:
             )
 
     async def close(self) -> None:
-        """Connections belong to the client."""
+        """Ends the client's connections."""
+        await self._client.close()
 
 
 class _Fetched:

@@ -8,21 +8,31 @@
 
 The first component is a registry's domain where it has a dot, a colon or an upper-case letter, or is `localhost`; else
 the registry is docker.io, and a name of one component there begins with `library/` (github.com/distribution/reference).
-`docker-daemon:` before a name stands for an image that the local Docker Engine holds (containers-transports(5)).
+`docker-daemon:` before a name stands for an image that the local Docker Engine holds (containers-transports(5)),
+`storage:LOCATION/` for one at a storage location of the user's.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from uhm_builder.errors import InvalidReference
 
-__all__ = ["DEFAULT_REGISTRY", "DEFAULT_TAG", "ENGINE_PREFIX", "Reference", "parse_reference"]
+__all__ = [
+    "DEFAULT_REGISTRY",
+    "DEFAULT_TAG",
+    "ENGINE_PREFIX",
+    "STORAGE_PREFIX",
+    "Reference",
+    "parse_reference",
+    "repository",
+]
 
 DEFAULT_REGISTRY = "docker.io"
 DEFAULT_TAG = "latest"
 ENGINE_PREFIX = "docker-daemon:"
+STORAGE_PREFIX = "storage:"
 LEGACY_REGISTRY = "index.docker.io"
 OFFICIAL = "library/"
 NAME_MAX = 255
@@ -33,6 +43,7 @@ _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST = re.compile(r"sha256:[a-f0-9]{64}")
+_LOCATION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _IDENTIFIER = re.compile(r"[a-f0-9]{64}")
 
 _HINT = "A reference is NAME[:TAG][@sha256:DIGEST], such as nginx, nginx:1.27 or ghcr.io/owner/name:tag."
@@ -48,6 +59,8 @@ class Reference:
     digest: str = ""
     in_engine: bool = False
     """Whether the local Docker Engine holds it."""
+    location: str = ""
+    """The storage location that has it; empty where it is elsewhere."""
 
     @property
     def target(self) -> str:
@@ -65,7 +78,8 @@ class Reference:
     def __str__(self) -> str:
         tag = f":{self.tag}" if self.tag else ""
         digest = f"@{self.digest}" if self.digest else ""
-        return f"{ENGINE_PREFIX if self.in_engine else ''}{self.name}{tag}{digest}"
+        place = ENGINE_PREFIX if self.in_engine else f"{STORAGE_PREFIX}{self.location}/" if self.location else ""
+        return f"{place}{self.name}{tag}{digest}"
 
 
 def parse_reference(text: str, *, tag: str = "", default_tag: str = DEFAULT_TAG) -> Reference:
@@ -76,7 +90,8 @@ def parse_reference(text: str, *, tag: str = "", default_tag: str = DEFAULT_TAG)
     if not text:
         raise InvalidReference("The image's name is empty.", hint=_HINT)
     in_engine = text.startswith(ENGINE_PREFIX)
-    name, in_text, digest = _split(text, text.removeprefix(ENGINE_PREFIX))
+    location, rest = _location(text)
+    name, in_text, digest = _split(text, rest.removeprefix(ENGINE_PREFIX))
     if tag and (in_text or digest):
         given = "tag" if in_text else "digest"
         raise InvalidReference(f"{text!r} has a {given} already, so the tag {tag!r} cannot be given beside it.")
@@ -90,7 +105,27 @@ def parse_reference(text: str, *, tag: str = "", default_tag: str = DEFAULT_TAG)
     _check_name(text, registry, path)
     if not tag and not digest:
         tag = default_tag
-    return Reference(registry=registry, path=path, tag=tag, digest=digest, in_engine=in_engine)
+    return Reference(registry=registry, path=path, tag=tag, digest=digest, in_engine=in_engine, location=location)
+
+
+def repository(reference: str) -> str:
+    """A complete reference without tag and digest, or what is no reference as it is."""
+    try:
+        return str(replace(parse_reference(reference), tag="", digest=""))
+    except InvalidReference:
+        return reference
+
+
+def _location(text: str) -> tuple[str, str]:
+    """The storage location, or none, and the rest."""
+    if not text.startswith(STORAGE_PREFIX):
+        return "", text
+    location, _, rest = text.removeprefix(STORAGE_PREFIX).partition("/")
+    if not _LOCATION.fullmatch(location) or not rest or rest.startswith(ENGINE_PREFIX):
+        raise InvalidReference(
+            f"{text!r} names no image at a storage location.", hint="It is storage:LOCATION/NAME[:TAG]."
+        )
+    return location, rest
 
 
 def _split(text: str, rest: str) -> tuple[str, str, str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from uhm_builder.images import ImageConfig, Layer
+    from collections.abc import Coroutine, Iterable
+
+    from uhm_builder.images import ImageConfig, Layer, StageName
     from uhm_builder.layers import LayerMaker
 
-__all__ = ["Reporter", "Resolved", "Source"]
+__all__ = ["Reporter", "Resolved", "Source", "together"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +24,18 @@ class Resolved:
     config: ImageConfig
     layers: tuple[Layer, ...]
     """The bottom layer first; their sizes are not known yet."""
+    reference: str = ""
+    """The image's name, where the source knows one that the wish for it did not have."""
+
+
+async def together(making: Iterable[Coroutine[Any, Any, Layer]]) -> list[Layer]:
+    """Layers that are made at the same time. The first error ends the others, and is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in making]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from errors
+    return [task.result() for task in tasks]
 
 
 class Reporter(Protocol):
@@ -36,11 +51,11 @@ class Reporter(Protocol):
 class Source(Protocol):
     """A container image that somebody asked for. The methods are called in this order, once."""
 
-    async def resolve(self) -> Resolved | None:
-        """Finds out what it is; None where that takes `build`."""
+    async def resolve(self) -> Resolved | StageName:
+        """Finds out what it is; answers a stage where that takes `build`, which is then that stage."""
 
     async def build(self) -> Resolved:
-        """Makes the container image, where it is a Dockerfile."""
+        """Makes the container image, where there is none yet."""
 
     async def convert(self, maker: LayerMaker) -> tuple[Layer, ...]:
         """Brings all its layers into the store."""

@@ -6,7 +6,7 @@ import asyncio
 import time
 import uuid
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from uhm_builder.announcements import announce_deleted, announce_ready
@@ -14,16 +14,17 @@ from uhm_builder.errors import BuildLost
 from uhm_builder.feed import Feed
 from uhm_builder.images import Image, Status
 from uhm_builder.journal import Journal
-from uhm_builder.threads import entered
+from uhm_builder.storage.publications import NewPublication
 from uhm_common.errors import UhmError
 from uhm_common.logs import get_logger
 
 if TYPE_CHECKING:
-    from uhm_builder.contexts import Contexts
+    from uhm_builder.outputs import Outputs
     from uhm_builder.pipeline import Made, Pipeline
+    from uhm_builder.quotas import Quotas
     from uhm_builder.sources.chooser import Sources
+    from uhm_builder.storage.publications import PublicationStore
     from uhm_builder.store import Claim, ImageStore
-    from uhm_common.artifacts import ArtifactStore
     from uhm_common.database import Database
     from uhm_common.events import EventBus
     from uhm_common.outbox import Outbox
@@ -39,23 +40,25 @@ class Builder:
     def __init__(
         self,
         *,
-        artifacts: ArtifactStore,
         database: Database,
         store: ImageStore,
         outbox: Outbox,
         events: EventBus,
-        contexts: Contexts,
+        outputs: Outputs,
         sources: Sources,
         pipeline: Pipeline,
+        quotas: Quotas,
+        publications: PublicationStore,
     ) -> None:
-        self._artifacts = artifacts
         self._database = database
         self._store = store
         self._outbox = outbox
         self._events = events
-        self._contexts = contexts
+        self._outputs = outputs
         self._sources = sources
         self._pipeline = pipeline
+        self._quotas = quotas
+        self._publications = publications
 
     async def build(self, claim: Claim, image: Image) -> None:
         """Makes the image and ends the build as ready or failed. Raises BuildLost; a cancellation ends nothing."""
@@ -63,24 +66,17 @@ class Builder:
         journal = Journal(claim, store=self._store, feed=feed)
         sending = asyncio.create_task(feed.run())
         try:
-            async with entered(self._artifacts.in_use()):
-                made = await self._make(image, journal, feed)
-                await self._finish(claim, image, made, journal)
-            await self._forget_context(image)
+            made = await self._make(image, journal, feed)
+            await self._finish(claim, image, made, journal)
         except BuildLost:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, the build has ended
             await self.fail(claim, _reason(image, error), journal=journal)
-            await self._forget_context(image)
         finally:
             sending.cancel()
             with suppress(asyncio.CancelledError):
                 await sending
             await feed.ended()
-
-    async def _forget_context(self, image: Image) -> None:
-        if image.context is not None:
-            await self._contexts.delete(image.context.id)
 
     async def _make(self, image: Image, journal: Journal, feed: Feed) -> Made:
         source = self._sources.open(image, feed)
@@ -88,10 +84,14 @@ class Builder:
             return await self._pipeline.run(source, journal)
         finally:
             await source.close()
+            if feed.kept:
+                await self._outputs.keep(image.id, feed.kept)
 
     async def _finish(self, claim: Claim, image: Image, made: Made, journal: Journal) -> None:
         now = time.time_ns()
+        image = replace(image, reference=image.reference or made.reference)
         values = {
+            "reference": image.reference,
             "status": Status.READY,
             "ended_at": now,
             "digest": made.digest,
@@ -101,6 +101,7 @@ class Builder:
             "config": asdict(made.config),
         }
         async with self._database.write() as session:
+            await self._quotas.admit_layers(session, owner=image.owner, layers=made.layers)
             await self._store.finish(session, claim, values)
             replaced = await self._store.take_over(
                 session, owner=image.owner, image_id=image.id, reference=image.reference, disk=made.disk_digest, now=now
@@ -108,6 +109,9 @@ class Builder:
             for former in replaced:  # first, so that whoever hears of both ends with the disk being there
                 await announce_deleted(self._outbox, session, former)
             await announce_ready(self._outbox, session, image, made)
+            for location in dict.fromkeys(image.publish):
+                new = NewPublication(owner=image.owner, image_id=image.id, reference=image.reference, location=location)
+                await self._publications.request(session, new, outbox=self._outbox)
         self._outbox.wake()
         log.info("build.ready", build_id=image.id, reference=image.reference, attempt=claim.attempt)
 

@@ -1,9 +1,9 @@
-"""Taking builds from the work queue: one message is one wish that a build be taken up.
+"""Taking tasks from a work queue: one message is one wish that a task, a build or a publication, be taken up.
 
-The message is held by heartbeats (`in_progress`) and the row by its lease, both for as long as the build runs; a worker
-that dies loses both after `ack_wait_seconds`. The database decides what a message is good for: a build that has ended
-is acknowledged and dropped, one that another worker holds is handed back for later, one that was taken up too often
-fails.
+The message is held by heartbeats (`in_progress`) and the row by its lease, both for as long as the task runs; a worker
+that dies loses both after `ack_wait_seconds`. The database decides what a message is good for: a task that has ended is
+acknowledged and dropped, one that another worker holds, or that waits for its next try, is handed back for later, one
+that was taken up too often fails.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ import asyncio
 import json
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from nats.js.api import AckPolicy, ConsumerConfig
 from sqlalchemy.exc import SQLAlchemyError
 
-from uhm_builder.errors import BuildLost
-from uhm_common.events import BUILDS_REQUESTED, BUILDS_STREAM, cancel_subject
+from uhm_builder.errors import WorkLost
 from uhm_common.logs import get_logger
 from uhm_common.subscription import pull_consumer, quietly, while_connected
 
@@ -27,17 +26,14 @@ if TYPE_CHECKING:
 
     from nats.aio.msg import Msg
 
-    from uhm_builder.images import Image
-    from uhm_builder.store import Claim, ImageStore
-    from uhm_builder.worker.build import Builder
+    from uhm_builder.store import Claim
     from uhm_common.events import EventBus
     from uhm_common.subscription import PullConsumer
 
-__all__ = ["Bounds", "BuildConsumer"]
+__all__ = ["Bounds", "Consumer", "Queue", "Task", "TaskStatus", "TaskStore", "Work"]
 
 log = get_logger()
 
-DURABLE = "builders"
 RETRY_SECONDS = 0.5
 DATABASE_RETRY_SECONDS = 2.0
 BEATS_PER_LEASE = 4
@@ -53,30 +49,87 @@ class Bounds:
     max_attempts: int
 
 
-class BuildConsumer:
-    """Runs builds from the queue, a bounded number at once."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """Where tasks of one kind come from."""
+
+    stream: str
+    subject: str
+    durable: str
+    cancel_subjects: str
+    """A subject with `*` for the id, the third word."""
+
+
+class TaskStatus(Protocol):
+    """Where a task is."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will change any more."""
+
+
+class Task(Protocol):
+    """What is to be done, as the database has it."""
+
+    @property
+    def id(self) -> str:
+        """What the queue names it by."""
+
+    @property
+    def status(self) -> TaskStatus:
+        """Where it is."""
+
+    @property
+    def lease_until(self) -> int:
+        """Nobody else may take it up before (nanoseconds since the epoch)."""
+
+
+TaskType = TypeVar("TaskType", bound=Task)
+TaskFound_co = TypeVar("TaskFound_co", bound=Task, covariant=True)
+
+
+class TaskStore(Protocol[TaskFound_co]):
+    """The rows of tasks."""
+
+    async def get(self, task_id: str, /) -> TaskFound_co | None:
+        """The task of that id."""
+
+    async def claim(self, task_id: str, /, *, now: int, lease_until: int) -> Claim | None:
+        """Takes a task up; None where it has ended, or somebody's lease still runs."""
+
+    async def renew(self, claim: Claim, /, *, lease_until: int) -> None:
+        """Holds the task on. Raises WorkLost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work(Generic[TaskType]):
+    """What a worker does with a task."""
+
+    run: Callable[[Claim, TaskType], Coroutine[Any, Any, None]]
+    """One attempt, which writes down how it ended. Raises WorkLost."""
+    fail: Callable[[Claim, str], Coroutine[Any, Any, None]]
+    """Ends a task for a reason. Raises WorkLost."""
+    idle: Callable[[], Coroutine[Any, Any, None]]
+    """Called when the last running task has ended."""
+
+
+class Consumer(Generic[TaskType]):
+    """Runs tasks from a queue, a bounded number at once."""
 
     def __init__(
-        self,
-        *,
-        events: EventBus,
-        store: ImageStore,
-        builder: Builder,
-        bounds: Bounds,
-        idle: Callable[[], Coroutine[Any, Any, None]],
+        self, queue: Queue, *, events: EventBus, store: TaskStore[TaskType], work: Work[TaskType], bounds: Bounds
     ) -> None:
-        """`idle` is called when the last running build has ended."""
+        self._queue = queue
         self._events = events
         self._store = store
-        self._builder = builder
+        self._work = work
         self._bounds = bounds
-        self._idle = idle
         self._slots = asyncio.Semaphore(bounds.parallel)
-        self._builds: dict[str, asyncio.Task[None]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._handling: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Takes builds until cancelled; then hands back those that run."""
+        """Takes tasks until cancelled; then hands back those that run."""
         try:
             await while_connected(self._events, self._consume)
         finally:
@@ -87,16 +140,16 @@ class BuildConsumer:
 
     async def _consume(self) -> None:
         config = ConsumerConfig(
-            durable_name=DURABLE,
-            filter_subject=BUILDS_REQUESTED,
+            durable_name=self._queue.durable,
+            filter_subject=self._queue.subject,
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=self._bounds.ack_wait_seconds,
             max_deliver=-1,
             max_ack_pending=-1,
         )
-        cancels = await self._events.client.subscribe(cancel_subject("*"), cb=self._cancel)
+        cancels = await self._events.client.subscribe(self._queue.cancel_subjects, cb=self._cancel)
         try:
-            async with pull_consumer(self._events, stream=BUILDS_STREAM, config=config) as consumer:
+            async with pull_consumer(self._events, stream=self._queue.stream, config=config) as consumer:
                 while True:
                     await self._take(consumer)
         finally:
@@ -121,61 +174,63 @@ class BuildConsumer:
         self._slots.release()
 
     async def _cancel(self, message: Msg) -> None:
-        build_id = message.subject.split(".")[2]
-        if task := self._builds.get(build_id):
+        task_id = message.subject.split(".")[2]
+        if task := self._tasks.get(task_id):
             task.cancel()
 
     async def _handle(self, message: Msg) -> None:
         """Does what a message is good for; never raises but when cancelled."""
         try:
-            build_id = str(json.loads(message.data)["id"])
+            task_id = str(json.loads(message.data)["id"])
         except (ValueError, KeyError, TypeError):
             log.warning("queue.malformed", data=message.data[:200])
             await quietly(message.term())
             return
         try:
-            await self._take_up(build_id, message)
+            await self._take_up(task_id, message)
         except (SQLAlchemyError, OSError) as error:
-            log.warning("queue.database", build_id=build_id, error=repr(error))
+            log.warning("queue.database", task_id=task_id, error=repr(error))
             await quietly(message.nak(delay=DATABASE_RETRY_SECONDS))
 
-    async def _take_up(self, build_id: str, message: Msg) -> None:
+    async def _take_up(self, task_id: str, message: Msg) -> None:
         now = time.time_ns()
-        claim = await self._store.claim(build_id, now=now, lease_until=self._lease_end(now))
-        image = await self._store.get(build_id)
-        if image is None or image.status.ended:
+        claim = await self._store.claim(task_id, now=now, lease_until=self._lease_end(now))
+        task = await self._store.get(task_id)
+        if task is None or task.status.ended:
             await quietly(message.ack_sync())
         elif claim is None:
-            await quietly(message.nak(delay=max((image.lease_until - now) / SECOND_NS, 0) + RETRY_SECONDS))
+            await quietly(message.nak(delay=_pause(task, now)))
         elif claim.attempt > self._bounds.max_attempts:
-            log.error("build.given_up", build_id=build_id, attempts=claim.attempt - 1)
-            await self._builder.fail(
+            log.error("task.given_up", queue=self._queue.durable, task_id=task_id, attempts=claim.attempt - 1)
+            await self._work.fail(
                 claim, f"It was taken up {claim.attempt - 1} times and no worker lived to its end. Ask for it again."
             )
             await quietly(message.ack_sync())
         else:
-            await self._run(claim, image, message)
+            await self._run(claim, task, message)
 
-    async def _run(self, claim: Claim, image: Image, message: Msg) -> None:
-        build = asyncio.create_task(self._builder.build(claim, image))
+    async def _run(self, claim: Claim, task: TaskType, message: Msg) -> None:
+        running = asyncio.create_task(self._work.run(claim, task))
         beat = asyncio.create_task(self._beat(claim, message))
-        self._builds[image.id] = build
+        self._tasks[task.id] = running
         try:
-            await asyncio.wait([build, beat], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([running, beat], return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            await _end(build, beat)
+            await _end(running, beat)
             await self._hand_back(claim, message)
             raise
         finally:
-            await _end(build, beat)
-            del self._builds[image.id]
-        if not build.cancelled() and (error := build.exception()) and not isinstance(error, BuildLost):
+            await _end(running, beat)
+            del self._tasks[task.id]
+        if not running.cancelled() and (error := running.exception()) and not isinstance(error, WorkLost):
             raise error
-        after = await self._store.get(image.id)
+        after = await self._store.get(task.id)
         if after is None or after.status.ended:
             await quietly(message.ack_sync())
-        if not self._builds:
-            await self._idle()
+        else:
+            await quietly(message.nak(delay=_pause(after, time.time_ns())))
+        if not self._tasks:
+            await self._work.idle()
 
     async def _beat(self, claim: Claim, message: Msg) -> None:
         """Holds message and row; ends when the row is lost: claimed by another, cancelled or deleted."""
@@ -184,21 +239,26 @@ class BuildConsumer:
             await quietly(message.in_progress())
             try:
                 await self._store.renew(claim, lease_until=self._lease_end(time.time_ns()))
-            except BuildLost:
+            except WorkLost:
                 return
             except (SQLAlchemyError, OSError) as error:
-                log.warning("build.not_renewed", build_id=claim.id, error=repr(error))
+                log.warning("task.not_renewed", task_id=claim.id, error=repr(error))
 
     async def _hand_back(self, claim: Claim, message: Msg) -> None:
-        log.info("build.handed_back", build_id=claim.id)
+        log.info("task.handed_back", task_id=claim.id)
         try:
             await self._store.renew(claim, lease_until=0)
-        except (BuildLost, SQLAlchemyError, OSError):
+        except (WorkLost, SQLAlchemyError, OSError):
             return
         await quietly(message.nak())
 
     def _lease_end(self, now: int) -> int:
         return now + int(self._bounds.ack_wait_seconds * SECOND_NS)
+
+
+def _pause(task: Task, now: int) -> float:
+    """Seconds until somebody may take the task up."""
+    return max((task.lease_until - now) / SECOND_NS, 0) + RETRY_SECONDS
 
 
 async def _end(*tasks: asyncio.Task[None]) -> None:

@@ -51,7 +51,7 @@ class Upkeep:
             making.cancel()
 
     async def idle(self) -> None:
-        """After the last running build: what deletions had to leave behind while builds ran."""
+        """After the last running build: what builds that were given up have left, and what is needed again."""
         try:
             await self._parts.retention.sweep()
         except (SQLAlchemyError, OSError) as error:

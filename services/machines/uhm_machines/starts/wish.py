@@ -36,7 +36,7 @@ class Service:
 
     image: Image
     workload: Workload
-    """Without a host name, which each clone gets for itself."""
+    """Its host name is the image's, if that has one; each clone gets its own."""
 
     @property
     def can_tell(self) -> bool:
@@ -75,7 +75,7 @@ def service_of(image: Image) -> Service | None:
 def why_not_ready(wish: Wish) -> str:
     """What a running service could not have of this wish; empty where it has all of it.
 
-    The wish's workload has a host name only where one was asked for.
+    The wish's workload has a host name only where one was asked for, or the image has one.
     """
     service = wish.service
     if wish.fastest is not StartKind.READY:

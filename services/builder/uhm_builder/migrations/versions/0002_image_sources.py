@@ -16,7 +16,7 @@ def upgrade() -> None:
     with op.batch_alter_table("builder_images") as table:
         table.add_column(sa.Column("archive", sa.JSON(), nullable=True))
         table.add_column(sa.Column("customization", sa.JSON(), nullable=True))
-        table.add_column(sa.Column("platform", sa.String(64), nullable=False, server_default=""))
+        table.add_column(sa.Column("platform", sa.String(64), nullable=False, server_default=sa.text("''")))
         table.add_column(sa.Column("publish", sa.JSON(), nullable=False, server_default="[]"))
 
 

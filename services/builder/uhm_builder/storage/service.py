@@ -1,0 +1,201 @@
+"""What clients can do with storage locations and publications."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from nats.errors import Error as NatsError
+
+from uhm_builder.errors import InvalidStorage, NoSuchPublication, StillBuilding
+from uhm_builder.export.options import DiskFormat
+from uhm_builder.images import Status
+from uhm_builder.pages import PageToken, page_size
+from uhm_builder.storage.index import read_index
+from uhm_builder.storage.layouts import public
+from uhm_builder.storage.locations import answer_soon, try_out
+from uhm_builder.storage.publications import NewPublication
+from uhm_common.errors import Unavailable
+from uhm_common.events import publication_cancel_subject, publication_progress_subject
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    from nats.aio.msg import Msg
+
+    from uhm_builder.images import Image
+    from uhm_builder.service import Images
+    from uhm_builder.storage.index import Entry
+    from uhm_builder.storage.locations import Location, Locations
+    from uhm_builder.storage.places import Place
+    from uhm_builder.storage.publications import Publication, PublicationStore
+    from uhm_common.database import Database
+    from uhm_common.events import EventBus
+    from uhm_common.outbox import Outbox
+
+__all__ = ["Page", "Storage"]
+
+POLL_SECONDS = 1.0
+HINTS_MAX = 100
+LOCATIONS, PUBLICATIONS = "storage locations", "publications"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A page of a list; the token is empty on the last one."""
+
+    entries: list[Any]
+    next_token: str
+
+
+class Storage:
+    """Locations and publications; each method acts for one owner, and what others have does not exist for it."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        locations: Locations,
+        publications: PublicationStore,
+        images: Images,
+        outbox: Outbox,
+        events: EventBus,
+    ) -> None:
+        self._database = database
+        self._locations = locations
+        self._publications = publications
+        self._images = images
+        self._outbox = outbox
+        self._events = events
+
+    async def add(self, name: str, place: Place, *, owner: str) -> Location:
+        """Adds a location. Raises InvalidStorage, StorageExists, and what trying it out raises."""
+        return await self._locations.add(name, place, owner=owner)
+
+    async def get(self, name: str, *, owner: str) -> Location:
+        """One location. Raises NoSuchStorage."""
+        return await self._locations.get(name, owner=owner)
+
+    async def delete(self, name: str, *, owner: str) -> None:
+        """Forgets a location; publications to it fail. Raises NoSuchStorage."""
+        await self._locations.delete(name, owner=owner)
+
+    async def page(self, *, size: int, token: str, owner: str) -> Page:
+        """A page of the owner's locations, the newest first. Raises InvalidPageToken."""
+        size = page_size(size)
+        before = PageToken.decode(token, reference=LOCATIONS).before if token else None
+        return _page(await self._locations.page(owner=owner, before=before, limit=size + 1), size, LOCATIONS)
+
+    async def test(self, name: str, *, owner: str) -> None:
+        """Tries a location out. Raises NoSuchStorage, and what failed."""
+        async with self._locations.open(name, owner=owner) as opened, answer_soon():
+            await try_out(opened)
+
+    async def published(self, name: str, *, owner: str) -> tuple[Entry, ...]:
+        """What the index of a location has. Raises NoSuchStorage, and what reading it raises."""
+        async with self._locations.open(name, owner=owner) as opened, answer_soon():
+            return await read_index(opened.store, opened.layout)
+
+    async def publish(self, name: str, location: str, *, format: str, owner: str) -> Publication:  # noqa: A002
+        """Notes the wish for a publication. Raises NoSuchImage, NoSuchStorage, InvalidStorage, StillBuilding."""
+        image = await self._images.newest(name, owner=owner)
+        if image.status is not Status.READY:
+            raise StillBuilding(f"The image {name} is {image.status}, not ready.", hint="Publish it when it is.")
+        new = await self._new(image, location, format or DiskFormat.QCOW2, owner=owner)
+        async with self._database.write() as session:
+            await self._publications.request(session, new, outbox=self._outbox)
+        self._outbox.wake()
+        return await self.publication(new.id, owner=owner)
+
+    async def publication(self, publication_id: str, *, owner: str) -> Publication:
+        """One publication. Raises NoSuchPublication."""
+        publication = await self._publications.get(publication_id, owner=owner)
+        if publication is None:
+            raise NoSuchPublication(f"There is no publication {publication_id[:80]!r}.")
+        return publication
+
+    async def publications(self, *, size: int, token: str, owner: str) -> Page:
+        """A page of the owner's publications, the newest first. Raises InvalidPageToken."""
+        size = page_size(size)
+        before = PageToken.decode(token, reference=PUBLICATIONS).before if token else None
+        return _page(await self._publications.page(owner=owner, before=before, limit=size + 1), size, PUBLICATIONS)
+
+    async def cancel(self, publication_id: str, *, owner: str) -> Publication:
+        """Cancels a publication, and tells whoever runs it. Does nothing where it has ended."""
+        await self.publication(publication_id, owner=owner)
+        if await self._publications.cancel(publication_id, owner=owner):
+            await self._events.publish(publication_cancel_subject(publication_id), {})
+        return await self.publication(publication_id, owner=owner)
+
+    async def watch(self, publication_id: str, *, owner: str) -> AsyncGenerator[Publication, None]:
+        """The publication now and at each change, until it has ended. Raises NoSuchPublication."""
+        shown: Publication | None = None
+        async with self._hints(publication_id) as hints:
+            while True:
+                publication = await self.publication(publication_id, owner=owner)
+                visible = replace(publication, lease_until=0, uploads={})
+                if visible != shown:
+                    shown = visible
+                    yield visible
+                if publication.status.ended:
+                    return
+                async for hint in _until_changed(hints):
+                    shown = replace(shown, done_bytes=int(hint["done"]), total_bytes=int(hint["total"]))
+                    yield shown
+
+    async def _new(self, image: Image, location: str, disk_format: str, *, owner: str) -> NewPublication:
+        if disk_format not in set(DiskFormat):
+            raise InvalidStorage(
+                f"{disk_format!r} is no format of a disk.", hint=f"Choose one of {', '.join(DiskFormat)}."
+            )
+        async with self._locations.open(location, owner=owner) as opened:
+            opened.layout.check(public(image.reference), format=disk_format)
+        return NewPublication(
+            owner=owner,
+            image_id=image.id,
+            reference=image.reference,
+            location=location,
+            format=disk_format,
+        )
+
+    @asynccontextmanager
+    async def _hints(self, publication_id: str) -> AsyncIterator[asyncio.Queue[dict[str, Any]]]:
+        hints: asyncio.Queue[dict[str, Any]] = asyncio.Queue(HINTS_MAX)
+
+        async def heard(message: Msg) -> None:
+            if not hints.full():
+                hints.put_nowait(json.loads(message.data))
+
+        try:
+            subscription = await self._events.client.subscribe(publication_progress_subject(publication_id), cb=heard)
+        except (NatsError, Unavailable, OSError):
+            yield hints  # nothing comes, so the database is asked
+            return
+        try:
+            yield hints
+        finally:
+            with suppress(NatsError):  # where the connection is gone, the subscription is too
+                await subscription.unsubscribe()
+
+
+async def _until_changed(hints: asyncio.Queue[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+    """Progress, up to a hint that the database changed, or a second."""
+    deadline = asyncio.get_running_loop().time() + POLL_SECONDS
+    while True:
+        try:
+            async with asyncio.timeout_at(deadline):
+                hint = await hints.get()
+        except TimeoutError:
+            return
+        if "changed" in hint:
+            return
+        yield hint
+
+
+def _page(found: list[Any], size: int, kind: str) -> Page:
+    entries = found[:size]
+    more = PageToken(before=entries[-1].number, reference=kind).encode() if len(found) > size else ""
+    return Page(entries=entries, next_token=more)
