@@ -3,7 +3,8 @@
 Both get the two-layer nginx image from the same registry on loopback: an engine that holds nothing, and a system whose
 store has no layer. Runs alternate, so that both meet the same noise. Then the same image again, with its layers in the
 store; and what a second image on the same base adds. The base is made once per installation and is shown apart.
-Requests go through REST, and ready is what a client that watches sees.
+Requests go through REST, and ready is what a client that watches sees. The worker's memory is its peak while layers are
+converted.
 
     python -m bench.build [--runs N] [--json]
 """
@@ -20,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.processes import forget_peak, module_of, peak_mib, processes_below
 from bench.system import docker, own_system
 from tools.local_registry import ensure_images, registry
 from uhm_common.dockerd import PrivateDockerd
@@ -28,8 +30,9 @@ if TYPE_CHECKING:
     from bench.system import Api
 
 IMAGE, BASE_IMAGE, SMALL_IMAGE = "nginx", "debian:bookworm", "hello"
-COLD_TARGET_RATIO = 0.4
+COLD_TARGET_RATIO = 0.25
 WARM_TARGET_SECONDS = 0.3
+WORKER_TARGET_MIB = 150
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,7 @@ class Result:
     cold_ratio: float
     warm_seconds: float
     base_seconds: float
+    worker_peak_mib: float
     image_bytes: int
     first_image_adds_bytes: int
     second_image_adds_bytes: int
@@ -49,8 +53,12 @@ class Result:
 
     @property
     def met(self) -> bool:
-        """Whether both targets are met."""
-        return self.cold_ratio <= COLD_TARGET_RATIO and self.warm_seconds <= WARM_TARGET_SECONDS
+        """Whether all targets are met."""
+        return (
+            self.cold_ratio <= COLD_TARGET_RATIO
+            and self.warm_seconds <= WARM_TARGET_SECONDS
+            and self.worker_peak_mib <= WORKER_TARGET_MIB
+        )
 
 
 def main() -> None:
@@ -77,6 +85,9 @@ def measure(api: Api, directory: Path, *, mirror: str, runs: int) -> Result:
     warms: list[float] = []
     stages: list[dict[str, float]] = []
     base_seconds, _ = build(api, SMALL_IMAGE)
+    below = processes_below(directory / "state")
+    worker = next(process.pid for process in below if module_of(process.pid) == "uhm_builder.worker")
+    forget_peak(worker)
     for number in range(1, runs + 1):
         pulls.append(docker_pull(directory / "engine", mirror))
         seconds, image = build(api, IMAGE)
@@ -86,6 +97,7 @@ def measure(api: Api, directory: Path, *, mirror: str, runs: int) -> Result:
         api.delete(f"images/{image['id']}")
         api.post("/usage:collect", {})  # else its layers are kept for a while
         sys.stderr.write(f"{number:3}: docker pull {pulls[-1]:.3f} s, cold {seconds:.3f} s, warm {warms[-1]:.3f} s\n")
+    peak = peak_mib(worker)
     first, second = added_bytes(api, directory / "state" / "artifacts" / "layers")
     cold, pull = statistics.median(colds), statistics.median(pulls)
     return Result(
@@ -95,6 +107,7 @@ def measure(api: Api, directory: Path, *, mirror: str, runs: int) -> Result:
         cold_ratio=round(cold / pull, 3),
         warm_seconds=round(statistics.median(warms), 3),
         base_seconds=round(base_seconds, 1),
+        worker_peak_mib=round(peak, 1),
         image_bytes=int(image["size_bytes"]),
         first_image_adds_bytes=first,
         second_image_adds_bytes=second,
@@ -144,6 +157,7 @@ def table(result: Result) -> str:
     """For people."""
     cold = judged(f"{result.cold_ratio} x docker pull", COLD_TARGET_RATIO, met=result.cold_ratio <= COLD_TARGET_RATIO)
     warm = judged("", WARM_TARGET_SECONDS, met=result.warm_seconds <= WARM_TARGET_SECONDS)
+    memory = judged("", WORKER_TARGET_MIB, met=result.worker_peak_mib <= WORKER_TARGET_MIB)
     stages = "   ".join(f"{name} {taken:.0f} ms" for name, taken in result.cold_stages_ms.items())
     first, second = result.first_image_adds_bytes / 1e6, result.second_image_adds_bytes / 1e6
     return f"""\
@@ -152,6 +166,7 @@ def table(result: Result) -> str:
   ready, empty store          {result.cold_seconds:7.3f} s   {cold}
   ready, known layers         {result.warm_seconds:7.3f} s   {warm}
   {stages}
+  the worker's memory, at most{result.worker_peak_mib:7.1f} MiB  {memory}
   the first image of all, which waits for the base: {result.base_seconds} s
   {BASE_IMAGE} adds {first:.1f} MB to the store, {IMAGE} on it another {second:.1f} MB"""
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Process", "open_files", "processes_below", "pss_mib", "rss_mib"]
+__all__ = ["Process", "forget_peak", "module_of", "open_files", "peak_mib", "processes_below", "pss_mib", "rss_mib"]
 
 _PROC = Path("/proc")
 
@@ -41,6 +41,22 @@ def pss_mib(pid: int) -> float:
 def rss_mib(pid: int) -> float:
     """The resident set size."""
     return _mib(_PROC / str(pid) / "status", "VmRSS:")
+
+
+def forget_peak(pid: int) -> None:
+    """Begins anew to note the largest resident set size."""
+    (_PROC / str(pid) / "clear_refs").write_text("5")
+
+
+def peak_mib(pid: int) -> float:
+    """The largest resident set size since it began, or since `forget_peak`."""
+    return _mib(_PROC / str(pid) / "status", "VmHWM:")
+
+
+def module_of(pid: int) -> str:
+    """The module that it runs as `python -m`; empty where it does not."""
+    words = (_PROC / str(pid) / "cmdline").read_text().split("\0")
+    return words[words.index("-m") + 1] if "-m" in words else ""
 
 
 def open_files(pid: int) -> int:

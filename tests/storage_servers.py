@@ -134,7 +134,7 @@ class SeaweedS3(StorageServer):
         super().remove()
         for number in self.ports:
             for socket_file in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):
-                socket_file.unlink()
+                socket_file.unlink(missing_ok=True)
 
 
 class RcloneWebDav(StorageServer):

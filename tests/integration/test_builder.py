@@ -19,8 +19,8 @@ import pytest
 from google.api import httpbody_pb2
 
 from tests.integration.builder_system import INIT, MKFS, builder_system
-from uhm_builder.app import MIGRATIONS
 from uhm_builder.models import VERSION_TABLE, Base
+from uhm_builder.parts import MIGRATIONS
 from uhm_builder.sources.archive import SavedImage
 from uhm_builder.sources.engine import Engine
 from uhm_common.database import Database

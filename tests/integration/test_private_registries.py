@@ -11,10 +11,10 @@ import pytest
 
 from tests.integration.builder_system import MKFS, builder_system
 from tests.integration.private_registries import Authority, TokenServer, private_registry
-from uhm_builder.app import MIGRATIONS
 from uhm_builder.errors import NoSuchRegistry, RegistryDenied, RegistryUnreachable
 from uhm_builder.hosts import HostRules
 from uhm_builder.models import VERSION_TABLE, Base
+from uhm_builder.parts import MIGRATIONS
 from uhm_builder.registries import Registries, RegistryWish
 from uhm_builder.sources.clients import RegistryClients
 from uhm_builder.sources.reference import parse_reference

@@ -127,7 +127,7 @@ async def until_half(storage: Storage, publication_id: str) -> None:
                 return
 
 
-async def test_an_image_goes_to_locations_of_each_kind_and_comes_back(system, place, tmp_path, mirror, bases):
+async def test_an_image_goes_to_locations_of_each_kind_and_comes_back(system, place, tmp_path):
     """And into another system, where mkfs.erofs is a program that fails and the image's registry does not exist."""
     storage = Storage(system)
     locations = {kind: place(kind)[0] for kind in KINDS}
@@ -149,7 +149,7 @@ async def test_an_image_goes_to_locations_of_each_kind_and_comes_back(system, pl
         assert (pulled.status, pulled.reason) == ("ready", "")
         assert all(layer.reused for layer in pulled.layers)
         assert pulled.config == image.config
-    await comes_into_another_system(image, locations, tmp_path / "other", bases)
+    await comes_into_another_system(image, locations, tmp_path / "other", system.artifacts / "bases")
 
 
 async def comes_into_another_system(image, locations, directory, bases) -> None:
@@ -184,8 +184,9 @@ async def test_a_server_that_is_killed_while_an_image_goes_there(system, place):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await storage.published(kind)
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-        with pytest.raises(grpc.aio.AioRpcError, match="is being published"):
-            await system.delete(image.id)
+        if kind == "s3":  # later others have the same disk, so that the image may go
+            with pytest.raises(grpc.aio.AioRpcError, match="is being published"):
+                await system.delete(image.id)
         await asyncio.sleep(2)
         server.start()
         assert await storage.published(kind) == []

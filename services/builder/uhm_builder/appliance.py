@@ -99,8 +99,7 @@ class Appliance:
     def _exchange(self, request: dict[str, object], *, what: str) -> Any:
         try:
             self._connection.settimeout(max(self._deadline - time.monotonic(), 0.001))
-            self._lines.write(json.dumps(request) + "\n")
-            self._lines.flush()
+            self._connection.sendall(json.dumps(request).encode() + b"\n")
             line = self._lines.readline()
         except TimeoutError:
             raise ApplianceTimeout(f"libguestfs: {what} was not done after {self._limit:g} s in all.") from None
@@ -141,7 +140,7 @@ def open_appliance(
     ours, theirs = socket.socketpair()
     with ours, theirs, _child(theirs, ours) as (process, directory):
         theirs.close()
-        with ours.makefile("rw") as lines:
+        with ours.makefile("r") as lines:
             appliance = Appliance(ours, lines, directory=directory, seconds=seconds)
             settings = {
                 "kvm": kvm,

@@ -170,7 +170,6 @@ class ImageServicer(image_pb2_grpc.ImageServiceServicer):
         return sbom_message(await self._inside.sbom(request.id, kind=request.format, owner=_caller()))
 
 
-
 async def _pieces(
     first: image_pb2.UploadContextRequest, rest: AsyncIterator[image_pb2.UploadContextRequest]
 ) -> AsyncIterator[bytes]:

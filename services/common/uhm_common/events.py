@@ -19,8 +19,8 @@ A ready image's `config` is left out where it is too large for a message; GetIma
 the disk of one that was deleted. So it is where an image is made again unchanged: first the former is deleted, then the
 new one is ready, and the former's id stands for the new one.
 
-Outside of any stream, so that nothing is kept: `uhm.builds.<id>.progress`, `uhm.builds.<id>.cancel`, and
-`uhm.builds.<id>.secrets`, a request that is answered; `uhm.publications.<id>.progress` and `uhm.publications.<id>.cancel`.
+Outside of any stream, so that nothing is kept: `uhm.builds.<id>.progress`, `uhm.builds.<id>.cancel`, the request
+`uhm.builds.<id>.secrets`, which is answered, and `uhm.publications.<id>.progress` and `uhm.publications.<id>.cancel`.
 The database is the truth; an event only says that it is worth a look.
 """
 

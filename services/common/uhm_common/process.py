@@ -79,9 +79,9 @@ def run(
 
 
 async def run_interruptibly(
-    argv: Sequence[str | Path], *, timeout: float, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    argv: Sequence[str | Path], *, seconds: float, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> Completed:
-    """`run` for coroutines and programs that take long: where the caller is cancelled, the program is killed and gone."""
+    """`run` for coroutines, at most `seconds` long. When it is cancelled the program is killed, and gone."""
     command = [str(word) for word in argv]
     try:
         process = await asyncio.create_subprocess_exec(
@@ -95,10 +95,10 @@ async def run_interruptibly(
     except OSError as error:
         raise _not_started(command, error, cwd=cwd) from error
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(seconds):
             stdout, stderr = await process.communicate()
     except TimeoutError as error:
-        raise _too_slow(command, timeout) from error
+        raise _too_slow(command, seconds) from error
     finally:
         if process.returncode is None:
             process.kill()

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from uhm_builder.app import MIGRATIONS
 from uhm_builder.collector import Collector
 from uhm_builder.contexts import Contexts
 from uhm_builder.hosts import HostRules
@@ -21,6 +20,7 @@ from uhm_builder.images import ImageWish, Layer, Status
 from uhm_builder.layers import LayerMaker
 from uhm_builder.models import OUTBOX, VERSION_TABLE, Base
 from uhm_builder.outputs import Outputs
+from uhm_builder.parts import MIGRATIONS
 from uhm_builder.quotas import Quota, Quotas
 from uhm_builder.retention import Retention, Rules
 from uhm_builder.secrets import HeldSecrets

@@ -10,7 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from uhm_builder.appliance import ApplianceFailed, ApplianceMissing, ApplianceTimeout, Drive, open_appliance
+from uhm_builder.appliance import (
+    ApplianceFailed,
+    ApplianceLost,
+    ApplianceMissing,
+    ApplianceTimeout,
+    Drive,
+    open_appliance,
+)
 
 STAND_IN = """
 import os, subprocess, time
@@ -24,6 +31,9 @@ class GuestFS:
 
     def recorded(self):
         return self.told
+
+    def is_ready(self):
+        return 1
 
     def launch(self):
         self.qemu = subprocess.Popen(["sleep", "60"])
@@ -88,8 +98,9 @@ def test_with_kvm_nothing_is_forced() -> None:
 
 def test_a_failed_call_says_which_and_why_and_the_next_works() -> None:
     with open_appliance([], kvm=False) as appliance:
-        with pytest.raises(ApplianceFailed, match="refuse: no such device"):
+        with pytest.raises(ApplianceFailed, match="refuse: no such device") as raised:
             appliance.call("refuse")
+        assert not isinstance(raised.value, ApplianceLost)
         assert appliance.call("read_file", "") == b"\xff"
 
 
@@ -119,6 +130,28 @@ def test_an_appliance_that_dies_is_an_error_and_its_qemu_is_killed() -> None:
     with pytest.raises(ApplianceFailed, match="its process ended during crash"):
         call_and_note("crash", processes)
     wait_until_gone(processes)
+
+
+def call_what_is_dead(processes: list[int]) -> None:
+    """Make a call in an appliance whose processes were killed before it."""
+    with open_appliance([], kvm=False) as appliance:
+        processes += appliance.call("processes")
+        os.killpg(processes[0], 9)
+        wait_until_gone(processes)
+        appliance.call("read_file", "/x")
+
+
+def test_one_that_was_killed_between_two_calls_is_lost() -> None:
+    processes: list[int] = []
+    with pytest.raises(ApplianceLost, match="its process ended during read_file"):
+        call_what_is_dead(processes)
+
+
+def test_an_appliance_may_be_given_more_time() -> None:
+    with open_appliance([], kvm=False, seconds=60) as appliance:
+        appliance.allow(0.2)
+        with pytest.raises(ApplianceTimeout, match=r"after 0\.2 s"):
+            appliance.call("hang")
 
 
 def test_it_ends_with_the_process_that_opened_it() -> None:

@@ -79,7 +79,7 @@ def test_tail_and_exit():
 async def test_a_coroutine_that_is_cancelled_takes_the_program_along(tmp_path):
     started = tmp_path / "pid"
     running = asyncio.create_task(
-        run_interruptibly(["sh", "-c", 'echo $$ > "$0.new"; mv "$0.new" "$0"; exec sleep 60', started], timeout=60)
+        run_interruptibly(["sh", "-c", 'echo $$ > "$0.new"; mv "$0.new" "$0"; exec sleep 60', started], seconds=60)
     )
     while not started.exists():
         await asyncio.sleep(0.01)
@@ -90,17 +90,17 @@ async def test_a_coroutine_that_is_cancelled_takes_the_program_along(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("argv", "timeout", "message"),
+    ("argv", "seconds", "message"),
     [
         (["sh", "-c", "echo the cause >&2; exit 3"], 10, "sh failed with exit code 3: the cause"),
         (["no-such-program-here"], 10, "no-such-program-here is not installed."),
         (["sleep", "60"], 0.2, "sleep did not end within 0.2 s and was killed."),
     ],
 )
-async def test_what_goes_wrong_is_told_to_a_coroutine_too(argv, timeout, message):  # noqa: ASYNC109 - what is tested
+async def test_what_goes_wrong_is_told_to_a_coroutine_too(argv, seconds, message):
     with pytest.raises(ProcessFailed, match=message):
-        await run_interruptibly(argv, timeout=timeout)
+        await run_interruptibly(argv, seconds=seconds)
 
 
 async def test_a_coroutine_gets_the_output():
-    assert (await run_interruptibly(["echo", "x"], timeout=10)).stdout == b"x\n"
+    assert (await run_interruptibly(["echo", "x"], seconds=10)).stdout == b"x\n"

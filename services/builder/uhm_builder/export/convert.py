@@ -50,5 +50,5 @@ async def convert(disk: Portable, output: Path, *, disk_format: DiskFormat, comp
     argv = [*DIES_WITH_US, "qemu-img", "convert", "-f", "vmdk", "-O", disk_format, "-m", str(COROUTINES)]
     argv += [*_ARGUMENTS.get((disk_format, compression), ()), str(disk.descriptor), str(output)]
     content = sum(partition.size for partition in disk.partitions[:-1])
-    await run_interruptibly(argv, timeout=_SECONDS + content / _BYTES_PER_SECOND)
+    await run_interruptibly(argv, seconds=_SECONDS + content / _BYTES_PER_SECOND)
     await in_thread(lambda: set_identity(output, disk_format, seed=disk.seed))

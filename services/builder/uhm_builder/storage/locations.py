@@ -44,7 +44,6 @@ from uhm_builder.storage.places import (
     record_of,
 )
 from uhm_builder.storage.registry import RegistryStore
-from uhm_builder.storage.s3 import S3Store
 from uhm_builder.storage.webdav import WebDavStore
 from uhm_builder.threads import in_thread
 from uhm_common.errors import UhmError
@@ -156,6 +155,8 @@ class Locations:
             case DirectoryPlace():
                 store = DirectoryStore(self._beneath(place.path, owner=owner))
             case S3Place():
+                from uhm_builder.storage.s3 import S3Store  # noqa: PLC0415 - boto3 takes 10 MB, and few workers need it
+
                 store = await in_thread(partial(S3Store, place, rules=self._rules))
             case RegistryPlace():
                 store = RegistryStore(place, rules=self._rules)

@@ -8,12 +8,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from uhm_builder.app import open_parts
 from uhm_builder.bases import BaseKeeper
 from uhm_builder.export.exporter import Exporter
 from uhm_builder.inside.views import Views
 from uhm_builder.layers import LayerMaker
 from uhm_builder.outputs import Outputs
+from uhm_builder.parts import open_parts
 from uhm_builder.pipeline import Pipeline
 from uhm_builder.secrets import SecretRequests
 from uhm_builder.sources.chooser import Sources

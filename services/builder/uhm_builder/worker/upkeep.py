@@ -15,8 +15,8 @@ from uhm_common.events import BUILDS_REQUESTED, BUILDS_STREAM
 from uhm_common.logs import get_logger
 
 if TYPE_CHECKING:
-    from uhm_builder.app import Parts
     from uhm_builder.bases import BaseKeeper
+    from uhm_builder.parts import Parts
 
 __all__ = ["Upkeep"]
 

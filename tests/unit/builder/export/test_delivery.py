@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from uhm_builder.errors import ClientStalled, InvalidExport
+from uhm_builder.errors import ClientStalled, InvalidExport, NoSuchImage, StillBuilding
 from uhm_builder.export.delivery import Delivery, export_metadata
 from uhm_builder.export.exporter import ExportedDisk
 from uhm_builder.export.options import DiskFormat, ExportOptions
 from uhm_builder.export.sparse import PIECE
+from uhm_builder.images import Image, Status
 from uhm_common.phases import Phase
 from uhmalguhm.builder.v1 import image_pb2
 
@@ -39,13 +40,14 @@ class OneDisk:
             phases=(Phase("compose", 0.0, 1.5),),
         )
         self.is_given_back = False
+        self.status = Status.READY
 
-    async def get(self, name: str, *, owner: str) -> str:
-        return f"{owner}/{name}"
+    async def get(self, name: str, *, owner: str) -> Image:
+        return Image(number=1, id=name, owner=owner, reference="shop", status=self.status, created_at=0)
 
     @asynccontextmanager
-    async def exported(self, image: Any, options: ExportOptions) -> AsyncIterator[ExportedDisk]:
-        assert image == "alice/shop"
+    async def exported(self, image: Image, options: ExportOptions) -> AsyncIterator[ExportedDisk]:
+        assert (image.owner, image.id) == ("alice", "shop")
         assert options == ExportOptions(format=DiskFormat.RAW)
         try:
             yield self.disk
@@ -93,6 +95,19 @@ async def test_a_wrong_wish_makes_nothing(tmp_path: Path) -> None:
     with pytest.raises(InvalidExport):
         await deliver(OneDisk(tmp_path / "disk"), None, told, disk_format="iso")
     assert told == []
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "sentence"),
+    [(Status.BUILDING, StillBuilding, "is being built"), (Status.FAILED, NoSuchImage, "is failed")],
+)
+async def test_an_image_that_is_not_ready_has_no_disk(
+    tmp_path: Path, status: Status, error: type[Exception], sentence: str
+) -> None:
+    one = OneDisk(tmp_path / "disk")
+    one.status = status
+    with pytest.raises(error, match=sentence):
+        await deliver(one, None, [])
 
 
 def test_metadata_is_ascii_and_has_each_finding(tmp_path: Path) -> None:
