@@ -71,7 +71,7 @@ class Layer:
     """A layer of an image and its blob in the store."""
 
     diff_id: str
-    """SHA-256 of the uncompressed tar archive; of a layer that came as a blob, what stands for it (`sources.storage`)."""
+    """SHA-256 of the uncompressed tar archive; what stands for it where it came as a blob (sources/storage.py)."""
     digest: str = ""
     """Of the compressed blob in the registry; empty where there is none."""
     size: int = 0
