@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 IMAGE, BASE_IMAGE, SMALL_IMAGE = "nginx", "debian:bookworm", "hello"
 COLD_TARGET_RATIO = 0.25
 WARM_TARGET_SECONDS = 0.3
-WORKER_TARGET_MIB = 150
+WORKER_TARGET_MIB = 143  # 150 MB
 
 
 @dataclass(frozen=True, kw_only=True)

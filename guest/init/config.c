@@ -18,7 +18,7 @@
 #define MAGIC "UHMCONF1"
 #define SEAL_OPTION "uhm.seal="
 
-enum { AREA_BYTES = 1024 * 1024, SEAL_DIGITS = 64 };
+enum { AREA_BYTES = 1024 * 1024, SEAL_DIGITS = 64, BASE_NUMBER = 2 };
 
 struct header {
     char magic[8];
@@ -98,16 +98,19 @@ static void take_own(struct config *config, struct disk *disk, struct pairs pair
     }
 }
 
-/* What the partition table says is not sealed: a layer that it hides would be missed here, one that it adds below. */
+/* What the partition table says is not sealed: a layer that it hides would be missed here, one that it adds below. Nor are its
+ * labels, by which base and layers could change places: what is sealed lies in this order, behind the boot partition. */
 static void require_seals(const struct disk *disk)
 {
     int mapped = 0, wanted = 2 + disk->layer_count; /* the configuration, the base, the layers */
     for (int number = 1; number <= PARTITIONS_MAX; number++)
         mapped += disk->mapped[number] != 0;
-    int missing = !disk->mapped[disk->base];
-    for (int i = 0; i < disk->layer_count; i++)
+    int missing = !disk->mapped[disk->base], misplaced = disk->base != BASE_NUMBER;
+    for (int i = 0; i < disk->layer_count; i++) {
         missing += !disk->mapped[disk->layers[i]];
-    if (missing || mapped != wanted)
+        misplaced += disk->layers[i] != BASE_NUMBER + 1 + i;
+    }
+    if (missing || misplaced || mapped != wanted)
         die("the disk is sealed, but its partitions are not those that the seal is over");
 }
 

@@ -51,11 +51,19 @@ static int add_default_route(int fd, const char *gateway)
     return ioctl(fd, SIOCADDRT, &route);
 }
 
-void net_up(void)
+void net_loopback_up(void)
 {
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || set_up(fd, "lo") < 0)
         log_line("bringing up lo: %m");
+    if (fd >= 0)
+        close(fd);
+}
+
+void net_up(void)
+{
+    net_loopback_up();
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     struct ifreq card = request("eth0");
     if (ioctl(fd, SIOCGIFINDEX, &card) == 0 &&
         (set_address(fd, "eth0", SIOCSIFADDR, NET_ADDRESS) < 0 || set_address(fd, "eth0", SIOCSIFNETMASK, NET_MASK) < 0 ||

@@ -6,6 +6,9 @@
 #define NET_MASK "255.255.255.0"
 #define NET_GATEWAY "10.0.2.2"
 
+/* Brings up lo; a failure is logged. */
+void net_loopback_up(void);
+
 /* Brings up lo, and eth0 where there is one. What fails is logged: a machine without network can be wanted. */
 void net_up(void);
 

@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,6 +20,9 @@ struct frame_header {
     uint32_t length;     /* big endian */
     uint32_t time_ns[2]; /* big endian, the high half first */
 };
+
+/* From linux/kd.h, which the libc's headers do not have. */
+enum { KDSKBMODE = 0x4B45, K_OFF = 4 };
 
 enum {
     FRAME_MAX_BYTES = 32 * 1024, /* what a virtio port takes in one write */
@@ -38,6 +43,18 @@ void output_attach(int port)
     output_count = 1;
 }
 
+/* Init writes to it and waits: no key may stop the output, neither Ctrl-S nor, on a screen, Scroll Lock. */
+static void disarm(int console)
+{
+    struct termios settings;
+    if (tcgetattr(console, &settings) == 0) {
+        settings.c_iflag &= ~(tcflag_t)(IXON | IXOFF);
+        settings.c_lflag &= ~(tcflag_t)(ISIG | ECHO);
+        tcsetattr(console, TCSANOW, &settings);
+    }
+    ioctl(console, KDSKBMODE, K_OFF); /* a serial line has no keyboard, and refuses it */
+}
+
 void output_attach_consoles(void)
 {
     char active[256], path[300];
@@ -49,8 +66,10 @@ void output_attach_consoles(void)
     for (char *name; count < OUTPUTS_MAX && (name = strsep(&rest, " "));) {
         snprintf(path, sizeof path, "/dev/%s", name);
         int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
-        if (fd >= 0)
-            outputs[count++] = fd;
+        if (fd < 0)
+            continue;
+        disarm(fd);
+        outputs[count++] = fd;
     }
     if (count)
         output_count = count;

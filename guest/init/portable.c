@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/reboot.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -20,7 +21,6 @@
 #include "output.h"
 #include "root.h"
 
-#define PORTABLE_PATH "/portable" /* comes with the loaders of the boot partition, never with uhm's own starts */
 #define MACHINE_ID_PATH STATE_PATH "/machine-id"
 
 enum { DISK_WAIT_MS = 30 * 1000, STEP_NS = 20 * 1000 * 1000, ID_BYTES = MACHINE_ID_DIGITS / 2 };
@@ -76,6 +76,7 @@ int portable_prepare(struct run *run)
     struct config config;
     if (access(PORTABLE_PATH, F_OK) < 0)
         return 0;
+    reboot(RB_DISABLE_CAD); /* Ctrl-Alt-Del would reset at once, whatever is not on the disk yet */
     wait_for_disk(&disk);
     if (!disk.config)
         return 0;
@@ -87,6 +88,7 @@ int portable_prepare(struct run *run)
     grow_file_system(&disk);
     event_plain("mounted");
     set_machine_id(&run->identity);
+    net_loopback_up();
     cloud_ask(&run->identity);
     net_open_to_users();
     generated_leave_address();

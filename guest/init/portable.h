@@ -4,6 +4,8 @@
 
 #include "run.h"
 
+#define PORTABLE_PATH "/portable" /* comes with the loaders of the boot partition, never with uhm's own starts */
+
 /* Where this is such a machine, readies it up to the merged root and returns 1 with what to run; else returns 0 and has
  * done nothing that matters. Any failure is fatal. */
 int portable_prepare(struct run *run);

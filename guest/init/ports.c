@@ -9,8 +9,9 @@
 
 #include "event.h"
 #include "io.h"
+#include "portable.h"
 
-enum { WAIT_STEP_NS = 1000 * 1000, WAIT_STEPS = 1000 };
+enum { WAIT_STEP_NS = 1000 * 1000, WAIT_STEPS = 1000, WAIT_STEPS_PORTABLE = 100 };
 
 static struct ports open_ports = {-1, -1, -1};
 
@@ -68,7 +69,8 @@ struct ports ports_open(void)
 {
     if (!serial_device_exists())
         return open_ports;
-    for (int step = 0; step < WAIT_STEPS; step++) {
+    int steps = access(PORTABLE_PATH, F_OK) == 0 ? WAIT_STEPS_PORTABLE : WAIT_STEPS;
+    for (int step = 0; step < steps; step++) {
         scan();
         if (open_ports.control >= 0 && open_ports.events >= 0 && open_ports.output >= 0)
             break;

@@ -8,7 +8,8 @@ struct ports {
     int output;  /* blocking, to the host */
 };
 
-/* Opens the ports by name; waits up to a second for them where there is a virtio-serial device. Missing ports are -1. */
+/* Opens the ports by name; waits up to a second for them where there is a virtio-serial device, and a tenth of one where the
+ * disk has started by itself: then the device is hardly ours. Missing ports are -1. */
 struct ports ports_open(void);
 
 /* Closes whatever is open. */

@@ -34,7 +34,7 @@ struct dm_target {
 enum { DM_READONLY = 1, SECTOR_BYTES = 512, BLOCK_BYTES = 4096, SHA256_DIGITS = 64 };
 
 /* From linux/netlink.h: the kernel's events of devices. */
-enum { KOBJECT_UEVENT = 15, KERNEL_GROUP = 1 };
+enum { KOBJECT_UEVENT = 15, KERNEL_GROUP = 1, EVENTS_BYTES = 1024 * 1024 };
 struct netlink_address {
     uint16_t family, padding;
     uint32_t port, groups;
@@ -117,7 +117,11 @@ int verity_watch(void)
 {
     struct netlink_address address = {.family = AF_NETLINK, .groups = KERNEL_GROUP};
     int fd = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, KOBJECT_UEVENT);
-    if (fd >= 0 && bind(fd, (const struct sockaddr *)&address, sizeof address) < 0) {
+    if (fd < 0)
+        return -1;
+    /* Devices that come in great numbers, or reads that fail so, must not crowd out what is waited for. */
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &(int){EVENTS_BYTES}, sizeof(int));
+    if (bind(fd, (const struct sockaddr *)&address, sizeof address) < 0) {
         close(fd);
         return -1;
     }

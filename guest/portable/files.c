@@ -1,5 +1,6 @@
 #include "files.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,16 +50,16 @@ static const char *describe(struct node item, struct file *file)
     return NULL;
 }
 
-/* Puts what is there already in front. Returns 0, or -1 where there is too much of it. */
-static int prepend(const char *path, struct file *file)
+/* Puts what is there already in front; what is wrong is returned, NULL where nothing is. */
+static const char *prepend(const char *path, struct file *file)
 {
     struct file old;
     if (tree_read(path, &old) < 0)
-        return 0;
+        return errno == ENOENT ? NULL : "what is there already cannot be read, or is too large";
     int result = bytes_add(&old.content, file->content.at, file->content.length);
     bytes_free(&file->content);
     file->content = old.content;
-    return result;
+    return result < 0 ? "out of memory" : NULL;
 }
 
 static void write_one(struct node item)
@@ -70,8 +71,8 @@ static void write_one(struct node item)
         wrong = "a source elsewhere is not supported";
     if (!wrong)
         wrong = describe(item, &file);
-    if (!wrong && node_is_true(node_get(item, "append"), 0) && prepend(path, &file) < 0)
-        wrong = "out of memory";
+    if (!wrong && node_is_true(node_get(item, "append"), 0))
+        wrong = prepend(path, &file);
     if (wrong)
         say("write_files: %s is not written: %s", path ? path : "one", wrong);
     else if (tree_write(path, &file) < 0)

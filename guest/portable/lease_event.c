@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "digits.h"
@@ -16,7 +17,7 @@
 
 #define RESOLV_CONF "/generated/resolv.conf" /* init's, in the initramfs; the workload sees it as /etc/resolv.conf */
 
-enum { METRIC_FIRST = 100, MTU_MIN = 576 };
+enum { METRIC_FIRST = 100, MTU_MIN = 576, WAIT_STEPS = 100, WAIT_STEP_NS = 50 * 1000 * 1000 };
 
 static const char *said(const char *name)
 {
@@ -53,16 +54,32 @@ static void add_routes(const char *interface, int is_on_link)
         setup_route(interface, "0.0.0.0/0", router, metric, is_on_link);
 }
 
-/* A lease that comes late is nobody's to report to; its name servers go where init has put none. */
-static void write_resolv_conf(void)
+/* Init makes the file only when whoever has started udhcpc has ended. Returns 0, or -1 where it is not there in time. */
+static int read_resolv_conf(char *text, size_t size, int steps)
 {
-    char text[1024] = "", *rest = strdup(said("dns"));
-    if (access(RESOLV_CONF, W_OK) < 0 || getenv(LEASE_NAMED_VARIABLE))
+    while (read_text(RESOLV_CONF, text, size) <= 0) {
+        if (steps-- <= 0)
+            return -1;
+        nanosleep(&(struct timespec){.tv_nsec = WAIT_STEP_NS}, NULL);
+    }
+    return 0;
+}
+
+/* A lease that comes late is nobody's to report to, nor is one that is renewed with other name servers. They take the place of
+ * those that are there, unless they are among them: several links may have named theirs. */
+static void write_resolv_conf(int steps)
+{
+    char text[1024] = "", known[1024], *rest = strdup(said("dns"));
+    int is_news = 0;
+    if (getenv(LEASE_NAMED_VARIABLE) || read_resolv_conf(known, sizeof known, steps) < 0)
         return;
     for (char *server; (server = strsep(&rest, " "));)
-        if (address_is_one(server) && strlen(text) + ADDRESS_MAX + 16 < sizeof text)
-            sprintf(text + strlen(text), "nameserver %s\n", server);
-    if (*text)
+        if (address_is_one(server) && strlen(text) + ADDRESS_MAX + 16 < sizeof text) {
+            char *line = text + strlen(text);
+            sprintf(line, "nameserver %s\n", server);
+            is_news |= !strstr(known, line);
+        }
+    if (is_news)
         write_text(RESOLV_CONF, text);
 }
 
@@ -86,8 +103,8 @@ static int configure(const char *interface, int is_new)
     if (!setup_address(interface, address))
         return EXIT_FAILURE;
     add_routes(interface, strcmp(strchr(address, '/'), "/32") == 0);
-    if (is_new && !tell(interface, address))
-        write_resolv_conf();
+    if (!is_new || !tell(interface, address))
+        write_resolv_conf(is_new ? WAIT_STEPS : 0);
     return EXIT_SUCCESS;
 }
 

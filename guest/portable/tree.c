@@ -107,7 +107,8 @@ int tree_make_directory(const char *path, mode_t mode, struct owner owner)
     return 0;
 }
 
-/* Writes a file under a name of its own beside where it is to be, then renames it. */
+/* Writes a file under a name of its own beside where it is to be, then renames it: after a power cut it is the old one or the
+ * new one, never an empty one. */
 static int replace(int directory, const char *name, const struct file *file)
 {
     static const char temporary[] = ".cloud-init.new";
@@ -117,7 +118,7 @@ static int replace(int directory, const char *name, const struct file *file)
         return -1;
     int result = write_all(fd, file->content.at, file->content.length);
     if (result == 0 && (fchown(fd, file->owner.uid, file->owner.gid) < 0 || fchmod(fd, file->mode) < 0 ||
-                        renameat(directory, temporary, directory, name) < 0))
+                        fsync(fd) < 0 || renameat(directory, temporary, directory, name) < 0))
         result = -1;
     int saved = errno;
     close(fd);

@@ -56,7 +56,7 @@ def test_a_machines_life(system, token):
 
 def test_build_a_dockerfile_and_serve_it(system, token):
     built = system.uhm("build", "-t", "shop", str(EXAMPLES / "nginx"), token=token, timeout=300)
-    assert "Step" in built.stdout + built.stderr
+    assert "apt-get install --yes --no-install-recommends nginx" in built.stdout + built.stderr
     (port,) = free_ports(1)
     system.uhm("run", "-d", "--name", "shop", "-p", f"{port}:80", "shop", token=token)
     assert "as a virtual machine" in fetch(f"http://127.0.0.1:{port}/")

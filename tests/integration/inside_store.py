@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MIB = 1 << 20
+SUPERBLOCK = 1024
 BASE = f"sha256:{'b' * 64}"
 
-__all__ = ["add_disk", "add_layer", "entry", "make_store", "make_tar"]
+__all__ = ["add_disk", "add_layer", "entry", "make_store", "make_tar", "without_checksum"]
 
 
 def make_store(root: Path) -> ArtifactStore:
@@ -51,6 +52,16 @@ def add_layer(store: ArtifactStore, archive: bytes) -> str:
     if not store.layer(diff_id).exists():
         _make_blob(store.layer(diff_id), archive)
     return diff_id
+
+
+def without_checksum(blob: bytes) -> bytearray:
+    """An EROFS blob that says to have no checksum, with which the kernel mounts none whose first block was changed.
+
+    A flag of the superblock says so (github.com/torvalds/linux, fs/erofs/erofs_fs.h).
+    """
+    unchecked = bytearray(blob)
+    unchecked[SUPERBLOCK + 8] &= ~1
+    return unchecked
 
 
 def entry(kind: bytes = tarfile.REGTYPE, *, content: bytes = b"", target: str = "", **fields: int) -> tuple:

@@ -217,12 +217,21 @@ write_files:
         ("{path: /x, content: x, owner: 'ghost:ghosts'}", "owner does not exist"),
         ("{path: /x, source: {uri: 'http://127.0.0.1/'}}", "not supported"),
         ('{path: "/a\\0b", content: x}', "a path that begins with /"),
+        ("{path: /etc, content: x, append: true}", "what is there already cannot be read"),
     ],
 )
 def test_files_that_are_wrong(cloud: Cloud, item: str, problem: str) -> None:
     answer = cloud.run(f"#cloud-config\nwrite_files: [{item}, {{path: /good, content: good}}]\n")
     assert any(problem in line for line in answer.problems), answer
     assert cloud.text("good") == "good"
+
+
+def test_what_is_too_large_to_be_added_to_stays(cloud: Cloud) -> None:
+    with (cloud.root / "log").open("wb") as file:
+        file.truncate((16 << 20) + 1)
+    answer = cloud.run("#cloud-config\nwrite_files: [{path: /log, content: x, append: true}]\n")
+    assert "too large" in answer.problems[0]
+    assert (cloud.root / "log").stat().st_size == (16 << 20) + 1
     assert not (cloud.root / "x").exists()
 
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.cloud_bench import PROGRAM, Answer, needs_root, run
+from tests.integration.cloud_bench import PROGRAM, SECONDS, Answer, needs_root, run
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from tests.integration.cloud_bench import Cloud
 
 pytestmark = [
@@ -235,3 +242,49 @@ def test_links_that_are_not_there(cloud: Cloud, count: int) -> None:
     network = set_up(cloud, f"{{version: 2, ethernets: {{{links}}}}}")
     assert network.answer.problems[0] == "cloud-init: network: no interface fits none0"
     assert network.addresses("eth0") == {"10.5.0.20/24"}
+
+
+@contextmanager
+def lease(event: str, root: Path, *, dns: str, **environment: str) -> Iterator[None]:
+    """What udhcpc does at an event that nobody waits for, in a root like init's; at the end of the block it is over."""
+    said = {"interface": "lo", "ip": "10.5.0.20", "subnet": "255.255.255.0", "dns": dns, **environment}
+    command = ["unshare", "--net", "chroot", str(root), "/portable/cloud", event]
+    with subprocess.Popen(command, env={**os.environ, **said}) as process:
+        yield
+        assert process.wait(SECONDS) == 0
+
+
+@pytest.fixture
+def resolv_conf(cloud: Cloud) -> Path:
+    """Where init's would be."""
+    (cloud.root / "portable").mkdir()
+    for name in ("cloud", "busybox"):
+        shutil.copy(PROGRAM.with_name(name), cloud.root / "portable")
+    (cloud.root / "generated").mkdir()
+    return cloud.root / "generated/resolv.conf"
+
+
+def test_a_lease_that_comes_while_init_takes_the_answer_is_heeded(cloud: Cloud, resolv_conf: Path) -> None:
+    with lease("bound", cloud.root, dns="10.5.0.1 10.5.0.2"):
+        time.sleep(0.3)
+        resolv_conf.write_text("nameserver 10.0.2.3\n")
+    assert resolv_conf.read_text() == "nameserver 10.5.0.1\nnameserver 10.5.0.2\n"
+
+
+@pytest.mark.parametrize(
+    ("dns", "named", "expected"),
+    [
+        ("10.5.0.3", {}, "nameserver 10.5.0.3\n"),
+        ("10.5.0.1", {}, "nameserver 10.5.0.1\nnameserver 10.6.0.1\n"),
+        ("10.5.0.3", {"CLOUD_NAMED": "1"}, "nameserver 10.5.0.1\nnameserver 10.6.0.1\n"),
+        ("", {}, "nameserver 10.5.0.1\nnameserver 10.6.0.1\n"),
+    ],
+    ids=["others", "known", "configured", "none"],
+)
+def test_a_lease_is_renewed_with_its_name_servers(
+    cloud: Cloud, resolv_conf: Path, dns: str, named: dict[str, str], expected: str
+) -> None:
+    resolv_conf.write_text("nameserver 10.5.0.1\nnameserver 10.6.0.1\n")
+    with lease("renew", cloud.root, dns=dns, **named):
+        pass
+    assert resolv_conf.read_text() == expected

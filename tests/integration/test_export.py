@@ -29,7 +29,10 @@ from uhm_builder.errors import InvalidExport, StaleImage, UnfitDisk
 from uhm_builder.export.exporter import Exporter
 from uhm_builder.export.options import COMPRESSIONS, Compression, DiskFormat, ExportOptions
 from uhm_builder.export.portable import compose_portable
+from uhm_builder.export.sparse import digest_of
+from uhm_builder.export.state import ensure_small_state
 from uhm_builder.images import Image, ImageConfig, Status
+from uhm_common.artifacts import ArtifactStore
 from uhm_common.errors import NotFound
 
 if TYPE_CHECKING:
@@ -365,7 +368,20 @@ def children(name: str) -> list[str]:
     return listing.stdout.split()
 
 
-def test_a_base_without_a_place_for_a_seal_gives_no_sealed_disk(bench: Bench, image: Image, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seal", [True, False])
+def test_a_base_that_was_made_for_no_disks_of_their_own_gives_none(
+    bench: Bench, image: Image, tmp_path: Path, seal: bool
+) -> None:
     old = replace(bench.base, seal_offsets=())
     with pytest.raises(StaleImage, match="Make it again"):
-        compose_portable(bench.store, old, (), image.config, directory=tmp_path, seal=True)
+        compose_portable(bench.store, old, (), image.config, directory=tmp_path, seal=seal)
+
+
+def test_a_small_state_is_the_same_whenever_it_is_made(bench: Bench, tmp_path: Path) -> None:
+    digests = set()
+    for name in ("one", "two"):
+        store = ArtifactStore(tmp_path / name)
+        store.base(bench.base.digest).mkdir(parents=True)
+        digests.add(digest_of(ensure_small_state(store, bench.base)))
+        time.sleep(1.1)  # ext4 counts seconds
+    assert len(digests) == 1

@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 import signal
+import struct
 import tarfile
 from contextlib import asynccontextmanager
 from functools import partial
@@ -16,7 +17,15 @@ import pytest
 import pytest_asyncio
 
 from tests.integration.builder_system import MKFS
-from tests.integration.inside_store import add_disk, add_disk_of, add_layer, entry, make_store, make_tar
+from tests.integration.inside_store import (
+    add_disk,
+    add_disk_of,
+    add_layer,
+    entry,
+    make_store,
+    make_tar,
+    without_checksum,
+)
 from uhm_builder.appliances import Bounds
 from uhm_builder.customization import CopyIn, Customization, SshKey, UserAccount, WriteFile
 from uhm_builder.errors import DamagedImage, NoSuchFile, NotReadable, TooMuchInside
@@ -35,7 +44,7 @@ pytestmark = [
     pytest.mark.skipif(not MKFS.exists(), reason="build/tools/mkfs.erofs is not built: make setup"),
 ]
 
-MIB = 1 << 20
+MIB, TIB = 1 << 20, 1 << 40
 BIG = bytes(range(256)) * (5 * MIB // 256) + b"tail"
 DPKG = b"""Package: libc6
 Status: install ok installed
@@ -69,6 +78,7 @@ LOWER = make_tar(
         "same": b"same",
     }
 )
+DEEP = "/".join(["deep", *["d"] * 499])
 UPPER = make_tar(
     {
         ".wh.old": b"",
@@ -81,10 +91,24 @@ UPPER = make_tar(
         "not-utf8-\udcff": b"1",
         "fifo": entry(tarfile.FIFOTYPE),
         "disk": entry(tarfile.BLKTYPE, devmajor=8, devminor=0),
+        f"{DEEP}/end": b"reached",
         "many": entry(tarfile.DIRTYPE),
         **{f"many/{number:04d}": b"" for number in range(2000)},
     }
 )
+
+
+def add_endless_layer(store):
+    """A layer with a file whose inode says that it has a terabyte.
+
+    A user id above 65535 makes the inode an extended one, which has the size 16 bytes before it
+    (github.com/torvalds/linux, fs/erofs/erofs_fs.h).
+    """
+    diff_id = add_layer(store, make_tar({"endless": entry(content=b"x", uid=100_000, gid=100_001)}))
+    blob = without_checksum(store.layer(diff_id).read_bytes())
+    struct.pack_into("<Q", blob, blob.index(struct.pack("<II", 100_000, 100_001)) - 16, TIB)
+    store.layer(diff_id).write_bytes(blob)
+    return diff_id
 
 
 @asynccontextmanager
@@ -123,7 +147,10 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def disk(store, rpm_database):
-    return add_disk(store, LOWER, UPPER, make_tar({"var/lib/rpm/rpmdb.sqlite": rpm_database}))
+    layers = [
+        add_layer(store, archive) for archive in (LOWER, UPPER, make_tar({"var/lib/rpm/rpmdb.sqlite": rpm_database}))
+    ]
+    return add_disk_of(store, [*layers, add_endless_layer(store)])
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -200,6 +227,20 @@ async def test_what_cannot_be_read_says_why(files, disk, path, error, said):
 async def test_a_file_above_the_bound_is_refused_before_its_first_byte(views, disk):
     with pytest.raises(TooMuchInside, match=f"{len(BIG)} bytes; at most {MIB}"):
         await content(Files(views, max_bytes=MIB), disk, "/big")
+
+
+async def test_a_file_that_says_to_have_a_terabyte_is_refused(files, disk):
+    (found,) = (await listed(files, disk, "/endless")).entries
+    assert found.size == TIB
+    with pytest.raises(TooMuchInside, match=f"{TIB} bytes; at most {64 * MIB}"):
+        await content(files, disk, "/endless")
+    assert await content(files, disk, "/same") == b"same"
+
+
+async def test_a_directory_500_levels_deep_is_listed_and_read(files, disk):
+    found = (await listed(files, disk, "/deep", recursive=True)).entries
+    assert (len(found), found[-1].path) == (500, f"/{DEEP}/end")
+    assert await content(files, disk, f"/{DEEP}/end") == b"reached"
 
 
 async def test_packages_of_all_kinds_are_found(views, disk):

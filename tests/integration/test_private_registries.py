@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import subprocess
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
@@ -16,8 +18,10 @@ from uhm_builder.hosts import HostRules
 from uhm_builder.models import VERSION_TABLE, Base
 from uhm_builder.parts import MIGRATIONS
 from uhm_builder.registries import Registries, RegistryWish
+from uhm_builder.sources.challenge import Credentials
 from uhm_builder.sources.clients import RegistryClients
 from uhm_builder.sources.reference import parse_reference
+from uhm_builder.sources.registry import Account
 from uhm_common.database import Database
 from uhm_common.vault import open_vault
 from uhmalguhm.builder.v1 import registry_pb2, registry_pb2_grpc
@@ -124,6 +128,40 @@ async def test_credentials_are_tried_when_they_are_given(users, host, authority)
     page = await users.registries.page(size=0, token="", owner="alice")
     assert [registry.host for registry in page.registries] == [host]
     assert b"layers" in await users.pull("alice", f"{host}/library/hello")
+
+
+@asynccontextmanager
+async def tunnels():
+    """A proxy that opens tunnels: its address, and where it was asked to open them to."""
+    asked: list[str] = []
+
+    async def pass_on(reader, writer):
+        while piece := await reader.read(1 << 16):
+            writer.write(piece)
+        writer.close()
+
+    async def serve(reader, writer):
+        asked.append((await reader.readuntil(b"\r\n\r\n")).split()[1].decode())
+        there, back = await asyncio.open_connection(*asked[-1].split(":"))
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        await asyncio.gather(pass_on(reader, back), pass_on(there, writer))
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
+
+
+async def test_the_environments_proxy_is_gone_through(host, authority, monkeypatch):
+    async def account(_registry):
+        return Account(credentials=Credentials("alice", PASSWORDS["alice"]), ca_certificate=authority.pem)
+
+    for no_proxy, tunnelled in (("", True), ("127.0.0.1", False)):
+        monkeypatch.setenv("NO_PROXY", no_proxy)
+        async with tunnels() as (proxy, asked):
+            monkeypatch.setenv("HTTPS_PROXY", proxy)
+            client = RegistryClients(mirrors={}, credentials={}, rules=HostRules()).open(account)
+            await client.log_in(host)
+            await client.close()
+        assert asked == ([host] if tunnelled else [])
 
 
 async def test_another_authority_is_not_trusted(users, host, tmp_path):

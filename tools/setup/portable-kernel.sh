@@ -2,7 +2,8 @@
 # where the one that guests boot is of the cloud flavour, which has none. It is unpacked, not installed: libguestfs and
 # guests would take it for theirs. What no virtual machine has is left out.
 #
-# Nothing to do where guests' kernel has drivers itself, unless GENERIC_KERNEL is `always`. Where the package cannot be had, those disks get the guests' kernel.
+# Nothing to do where guests' kernel has drivers itself, unless GENERIC_KERNEL is `always`. Where the package cannot be had, an earlier one stays; without
+# any, those disks get the guests' kernel.
 
 target=build/guest/kernels/generic
 
@@ -17,7 +18,8 @@ fetch() {
     (cd "$target.new" && apt-get --quiet --option APT::Sandbox::User=root --option Acquire::Retries=3 download "$package")
 }
 
-# Leaves out modules that nothing in uhm_guest/portable.py needs.
+# Leaves out modules that nothing in uhm_guest/portable.py needs. Each step says whether it went well, as fetch's do: where a
+# function is a condition, `set -e` does not hold in it.
 unpack() {
     set --
     for directory in sound net/wireless net/bluetooth net/mac80211 net/sunrpc net/ceph \
@@ -29,28 +31,41 @@ unpack() {
         fs/btrfs fs/ceph fs/f2fs fs/gfs2 fs/nfs fs/nfsd fs/ocfs2 fs/smb fs/xfs; do
         set -- "$@" "--exclude=*/kernel/$directory"
     done
-    dpkg-deb --fsys-tarfile "$target.new/"*.deb |
-        tar --extract --no-same-owner --directory "$target.new" "$@" --wildcards './boot/vmlinuz-*' '*/lib/modules/*'
-    rm "$target.new/"*.deb
-    # Modules are below /lib or /usr/lib, and so does depmod look for them.
+    dpkg-deb --fsys-tarfile "$target.new/"*.deb >"$target.new/package.tar" &&
+        tar --extract --no-same-owner --file "$target.new/package.tar" --directory "$target.new" "$@" \
+            --wildcards './boot/vmlinuz-*' '*/lib/modules/*' &&
+        rm "$target.new/"*.deb "$target.new/package.tar"
+}
+
+# Modules are below /lib or /usr/lib, and so does depmod look for them.
+link_modules() {
     if [ -d "$target.new/usr/lib" ]; then
         ln -s usr/lib "$target.new/lib"
     else
-        mkdir "$target.new/usr"
-        ln -s ../lib "$target.new/usr/lib"
+        mkdir "$target.new/usr" && ln -s ../lib "$target.new/usr/lib"
     fi
-    for version in "$target.new/lib/modules/"*; do
-        depmod --basedir "$PWD/$target.new" "${version##*/}"
-    done
 }
 
-rm -rf "$target" "$target.new"
+# Fails where there is not one kernel with its modules.
+index_modules() {
+    version=$(cd "$target.new/lib/modules" && echo *) &&
+        depmod --basedir "$PWD/$target.new" "$version" &&
+        [ -s "$target.new/boot/vmlinuz-$version" ] &&
+        [ -s "$target.new/lib/modules/$version/modules.dep" ]
+}
+
+rm -rf "$target.new"
 mkdir -p "$target.new/boot"
 if [ "${GENERIC_KERNEL:-}" = always ] || ls -d /lib/modules/*-cloud-* >/dev/null 2>&1; then
-    if ! { fetch && unpack; }; then
+    if ! { fetch && unpack && link_modules && index_modules; }; then
         rm -rf "$target.new"
-        printf '(not to be had; exported disks get the kernel that guests boot) ' >&3
+        if [ -e "$target/boot" ]; then
+            printf '(not to be had; the one that is there stays) ' >&3
+        else
+            printf '(not to be had; exported disks get the kernel that guests boot) ' >&3
+        fi
         exit 0
     fi
 fi
+rm -rf "$target"
 mv "$target.new" "$target"

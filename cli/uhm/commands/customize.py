@@ -44,8 +44,9 @@ __all__ = ["customize"]
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A script to run once, as root, before a disk's first start.",
 )
+@click.option("--publish", multiple=True, metavar="LOCATION", help="Publish it to a storage location, too.")
 @with_output
-def customize(output: Output, /, *, image: str, name: str, **options: Any) -> None:
+def customize(output: Output, /, *, image: str, name: str, publish: tuple[str, ...], **options: Any) -> None:
     """Make a new image out of IMAGE and what is put on top of it, offline: nothing of it is run.
 
     The options are those of virt-customize where it has the same thing.
@@ -64,7 +65,8 @@ def customize(output: Output, /, *, image: str, name: str, **options: Any) -> No
     }
     client = connect()
     customization["copy_in"] = [_copied_in(client, each) for each in options["copy_in"]]
-    show_made(output, make_image(client, output, request={"image": name, "customization": customization}))
+    request = {"image": name, "publish": publish, "customization": customization}
+    show_made(output, make_image(client, output, request=request), client=client, publish=bool(publish))
 
 
 def _copied_in(client: Client, text: str) -> dict[str, str]:

@@ -33,8 +33,11 @@ __all__ = ["load"]
 )
 @click.option("--image", default="", metavar="NAME", help="Which image to take, where the archive has several.")
 @click.option("--platform", default="", help="What the image must be made for.  [default: what machines run]")
+@click.option("--publish", multiple=True, metavar="LOCATION", help="Publish it to a storage location, too.")
 @with_output
-def load(output: Output, *, archive: Path | None, name: str, image: str, platform: str) -> None:
+def load(
+    output: Output, *, archive: Path | None, name: str, image: str, platform: str, publish: tuple[str, ...]
+) -> None:
     """Make an image from an archive, as `docker save` writes it or in OCI layout.
 
     The archive may be compressed with gzip or zstd. What the server has of it already is not sent again.
@@ -46,8 +49,13 @@ def load(output: Output, *, archive: Path | None, name: str, image: str, platfor
     client = connect()
     with _opened(archive) as content:
         uploaded = upload(client, content.tar)
-    request = {"image": name, "platform": platform, "archive": {"id": uploaded["id"], "name": image}}
-    show_made(output, make_image(client, output, request=request))
+    request = {
+        "image": name,
+        "platform": platform,
+        "publish": publish,
+        "archive": {"id": uploaded["id"], "name": image},
+    }
+    show_made(output, make_image(client, output, request=request), client=client, publish=bool(publish))
 
 
 def _opened(archive: Path | None) -> BuildContext | PackedContext:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from uhm.render.tables import columns
-from uhm.render.units import age, size
+from uhm.render.units import ago, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ AMAZON = "https://s3.amazonaws.com"
 def storage_table(locations: Sequence[dict[str, Any]], *, now: datetime) -> str:
     """The table of `uhm storage ls`."""
     rows = [
-        (location["name"], _kind(location), where(location), _ago(location.get("create_time"), now=now))
+        (location["name"], _kind(location), where(location), ago(location.get("create_time"), now=now))
         for location in locations
     ]
     return columns(("NAME", "KIND", "WHERE", "ADDED"), rows)
@@ -32,7 +32,7 @@ def published_table(images: Sequence[dict[str, Any]], *, now: datetime) -> str:
             image.get("reference", ""),
             size(_bytes(image, "disk")),
             size(_bytes(image, "layer")),
-            _ago(image.get("publish_time"), now=now),
+            ago(image.get("publish_time"), now=now),
         )
         for image in images
     ]
@@ -48,7 +48,7 @@ def publications_table(publications: Sequence[dict[str, Any]], *, now: datetime)
             publication.get("storage", ""),
             publication.get("status", ""),
             f"{size(publication.get('done_bytes'))} of {size(publication.get('total_bytes'))}",
-            _ago(publication.get("create_time"), now=now),
+            ago(publication.get("create_time"), now=now),
         )
         for publication in publications
     ]
@@ -76,8 +76,3 @@ def _kind(location: dict[str, Any]) -> str:
 def _bytes(image: dict[str, Any], kind: str) -> int:
     objects = image.get("objects", [])
     return sum(int(each.get("size_bytes", 0)) for each in objects if each.get("kind") == kind)
-
-
-def _ago(time: str | None, *, now: datetime) -> str:
-    text = age(time, now=now)
-    return f"{text} ago" if text else ""

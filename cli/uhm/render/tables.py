@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from uhm.render.units import age, short_id, size
+from uhm.render.units import age, ago, short_id, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +40,7 @@ def images_table(images: Sequence[dict[str, Any]], *, now: datetime) -> str:
             image.get("reference") or "<none>",
             short_id(image["id"]),
             image.get("status", ""),
-            _ago(image.get("create_time"), now=now),
+            ago(image.get("create_time"), now=now),
             str(len(image.get("layers", []))),
             size(image.get("size_bytes")),
         )
@@ -56,7 +56,7 @@ def registries_table(registries: Sequence[dict[str, Any]], *, now: datetime) -> 
             registry["host"],
             registry.get("username") or "-",
             "yes" if registry.get("ca_certificate") else "-",
-            _ago(registry.get("create_time"), now=now),
+            ago(registry.get("create_time"), now=now),
         )
         for registry in registries
     ]
@@ -70,7 +70,7 @@ def machines_table(machines: Sequence[dict[str, Any]], *, now: datetime) -> str:
             short_id(machine["id"]),
             machine.get("image_reference") or short_id(machine.get("image_id", "")),
             _shortened(" ".join(machine.get("command", []))),
-            _ago(machine.get("create_time"), now=now),
+            ago(machine.get("create_time"), now=now),
             machine_status(machine, now=now),
             machine_ports(machine),
             machine.get("name", ""),
@@ -87,7 +87,7 @@ def machine_status(machine: dict[str, Any], *, now: datetime) -> str:
         return f"running {age(machine.get('start_time'), now=now)}".rstrip()
     if machine.get("exit_code") is not None:
         status = f"{status} ({machine['exit_code']})"
-    ended = _ago(machine.get("end_time"), now=now)
+    ended = ago(machine.get("end_time"), now=now)
     return f"{status} {ended}".rstrip()
 
 
@@ -101,11 +101,6 @@ def port_text(port: dict[str, Any]) -> str:
     address = port.get("host_address") or "127.0.0.1"
     shown = f"[{address}]" if ":" in address else address
     return f"{shown}:{port.get('host_port', 0)}->{port.get('guest_port', 0)}/{port.get('protocol') or 'tcp'}"
-
-
-def _ago(time: str | None, *, now: datetime) -> str:
-    text = age(time, now=now)
-    return f"{text} ago" if text else ""
 
 
 def _shortened(text: str) -> str:

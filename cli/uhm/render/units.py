@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-__all__ = ["age", "milliseconds", "moment", "short_id", "size"]
+__all__ = ["age", "ago", "milliseconds", "moment", "short_id", "size"]
 
 STEPS = ((60, "second"), (60, "minute"), (24, "hour"), (7, "day"), (52, "week"))
 UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -49,6 +49,12 @@ def age(text: str | None, *, now: datetime) -> str:
         value /= length
     number = int(value)
     return f"{number} {name}{'' if number == 1 else 's'}"
+
+
+def ago(text: str | None, *, now: datetime) -> str:
+    """`3 minutes ago`; empty for no timestamp."""
+    past = age(text, now=now)
+    return f"{past} ago" if past else ""
 
 
 def short_id(text: str) -> str:

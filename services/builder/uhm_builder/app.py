@@ -16,9 +16,9 @@ from uhm_builder.parts import open_parts
 from uhm_builder.registry_servicer import REGISTRY_SERVICE, RegistryServicer
 from uhm_builder.secrets import HeldSecrets
 from uhm_builder.service import Images
-from uhm_builder.servicer import SERVICE_NAME, ImageServicer
+from uhm_builder.servicer import IMAGE_SERVICE, ImageServicer
 from uhm_builder.storage.service import Storage
-from uhm_builder.storage_servicer import STORAGE_SERVICE, StorageServicer
+from uhm_builder.storage.servicer import STORAGE_SERVICE, StorageServicer
 from uhm_builder.usage import UsageMeter
 from uhm_builder.watch import Watcher
 from uhm_common.bootstrap import Server
@@ -98,7 +98,7 @@ async def make_server(settings: BuilderSettings) -> AsyncIterator[Server]:
 
         yield Server(
             listen=settings.api_address,
-            services=[SERVICE_NAME, STORAGE_SERVICE, REGISTRY_SERVICE],
+            services=[IMAGE_SERVICE, STORAGE_SERVICE, REGISTRY_SERVICE],
             add=add,
             interceptors=[Boundary(verifier=verifier)],
             background=[parts.events.run, secrets.run, parts.outbox.run, views.run],

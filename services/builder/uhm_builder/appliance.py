@@ -39,6 +39,7 @@ __all__ = [
     "ApplianceMissing",
     "ApplianceTimeout",
     "Drive",
+    "Interruption",
     "open_appliance",
 ]
 
@@ -96,6 +97,11 @@ class Appliance:
         """
         return self._exchange({"call": name, "args": args, "kwargs": kwargs}, what=name)
 
+    def kill(self) -> None:
+        """Ends it at once; a call that is under way raises ApplianceLost. May be called from another thread."""
+        with suppress(OSError):  # it has ended
+            self._connection.shutdown(socket.SHUT_RDWR)
+
     def _exchange(self, request: dict[str, object], *, what: str) -> Any:
         try:
             self._connection.settimeout(max(self._deadline - time.monotonic(), 0.001))
@@ -118,6 +124,26 @@ class Appliance:
         return reply["result"]
 
 
+class Interruption:
+    """Kills, from another thread, the appliance that is opened with it: one that runs, launches or is yet to launch."""
+
+    def __init__(self) -> None:
+        self._wanted = False
+        self._appliance: Appliance | None = None
+
+    def __call__(self) -> None:
+        """Kills it; does nothing where it has ended."""
+        self._wanted = True
+        if self._appliance is not None:
+            self._appliance.kill()
+
+    def concerns(self, appliance: Appliance) -> None:
+        """Says which it is."""
+        self._appliance = appliance
+        if self._wanted:
+            appliance.kill()
+
+
 def _decode(value: dict[str, Any]) -> object:
     return base64.b64decode(value["base64"]) if value.keys() == {"base64"} else value
 
@@ -130,18 +156,22 @@ def open_appliance(
     seconds: float = DEFAULT_SECONDS,
     memory_mib: int = DEFAULT_MEMORY_MIB,
     output_bytes: int = 0,
+    interruption: Interruption | None = None,
 ) -> Iterator[Appliance]:
     """Launch an appliance with these drives; at the end, shut it down, which writes back what it changed.
 
     `kvm` is whether KVM really runs guests on this host: where /dev/kvm only exists, a launch with it fails or hangs.
     `seconds` bounds everything between launch and end, unless it is allowed other time; `output_bytes`, where given,
-    each file that a call writes on the host. It blocks: use a thread from a coroutine.
+    each file that a call writes on the host. It blocks: use a thread from a coroutine, and an `interruption` where that
+    may be cancelled.
     """
     ours, theirs = socket.socketpair()
     with ours, theirs, _child(theirs, ours) as (process, directory):
         theirs.close()
         with ours.makefile("r") as lines:
             appliance = Appliance(ours, lines, directory=directory, seconds=seconds)
+            if interruption is not None:
+                interruption.concerns(appliance)
             settings = {
                 "kvm": kvm,
                 "memory_mib": memory_mib,

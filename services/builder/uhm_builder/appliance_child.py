@@ -46,6 +46,7 @@ def open_handle(settings: dict[str, Any]) -> Any:
     except RuntimeError:
         handle.close()  # deletes its files before the caller, who may kill this process, hears of it
         raise
+    delete_socket_directories()  # connected, it needs them no more, and whoever is killed deletes nothing
     if bound := settings["output_bytes"]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (bound, bound))  # QEMU runs already, and has none
     return handle
@@ -69,10 +70,16 @@ def end_with(connection: socket.socket, terminated: int, directory: str) -> None
     poller.register(terminated, select.POLLIN)
     poller.poll()
     try:
-        for path in {Path(directory), *socket_directories()}:
-            shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
+        delete_socket_directories()
     finally:
         os.killpg(0, signal.SIGKILL)
+
+
+def delete_socket_directories() -> None:
+    """Delete what libguestfs has made for this process's sockets."""
+    for path in socket_directories():
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def socket_directories() -> set[Path]:

@@ -99,7 +99,8 @@ class Base:
     base_size: int
     state_size: int
     seal_offsets: tuple[int, ...] = ()
-    """Where in boot.raw the 64 characters behind `uhm.seal=` are, one for each loader's configuration."""
+    """Where in boot.raw the 64 characters behind `uhm.seal=` are, one for each loader's configuration. Empty in bases
+    of the first recipe, whose boot.raw cannot start a disk by itself either."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +177,7 @@ def load_base(store: ArtifactStore, digest: str) -> Base:
         record: dict[str, Any] = json.loads((store.base(digest) / "base.json").read_text())
     except FileNotFoundError:
         raise NotFound(f"There is no base {digest}.", hint="It is made with the next image.") from None
-    return Base(**(record | {"seal_offsets": tuple(record["seal_offsets"])}))
+    return Base(**(record | {"seal_offsets": tuple(record.get("seal_offsets", ()))}))
 
 
 def _gather(ingredients: Ingredients) -> _Contents:

@@ -21,7 +21,6 @@ builds to end, and no build waits for files to be deleted: that comes after the 
 from __future__ import annotations
 
 import asyncio
-import shutil
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -78,13 +77,10 @@ class Collector:
         due = {artifact for artifact in unneeded if since[artifact] <= latest}
         if not due:
             return Collected()
-        with self._artifacts.stage() as trash:
-            async with self.undisturbed():
-                newly = await self._store.in_use_since(in_use)
-                doomed = await in_thread(partial(self._doomed, due, unneeded, newly))
-                collected = await in_thread(partial(self._move, doomed, trash))
-            await in_thread(partial(shutil.rmtree, trash, ignore_errors=True))
-        return collected
+        async with entered(self._artifacts.stage()) as trash, self.undisturbed():
+            newly = await self._store.in_use_since(in_use)
+            doomed = await in_thread(partial(self._doomed, due, unneeded, newly))
+            return await in_thread(partial(self._move, doomed, trash))
 
     async def unneeded(self, *, without: Collection[str] = ()) -> set[Artifact]:
         """What no image needs, or would need if those with the ids `without` were not there."""

@@ -227,11 +227,11 @@ class Contexts:
 
     async def _make_room(self) -> None:
         """Deletes the longest unused where all together pass the bound. Raises ContextTooLarge where none can go."""
-        if self._size() < self._max_bytes_in_all:
+        if await in_thread(self._size) < self._max_bytes_in_all:
             return
         for path in sorted(self._directory.glob(f"{PARTIAL}*"), key=_modified):
             _delete_unheld(path, before=time.time())
-        excess = self._size() - self._max_bytes_in_all
+        excess = await in_thread(self._size) - self._max_bytes_in_all
         old = ContextRow.used_at < time.time_ns() - IN_USE_SECONDS * SECOND_NS
         async with self._database.write() as session:
             for row in list(await session.scalars(select(ContextRow).where(old).order_by(ContextRow.used_at))):
@@ -239,14 +239,14 @@ class Contexts:
                     await session.execute(delete(ContextRow).where(ContextRow.id == row.id, old))
                     excess -= row.size
         await self._delete_unknown()
-        if self._size() >= self._max_bytes_in_all:
+        if await in_thread(self._size) >= self._max_bytes_in_all:
             raise ContextTooLarge(
                 f"Build contexts take all of the {self._max_bytes_in_all} bytes that they may have.",
                 hint="Try again when some were not used for two hours, or raise UHM_MAX_CONTEXTS_BYTES.",
             )
 
     def _size(self) -> int:
-        return sum(path.stat().st_size for path in self._directory.iterdir())
+        return sum(map(_bytes, self._directory.iterdir()))
 
     def _partial(self, digest: str, *, owner: str) -> Path:
         key = hashlib.sha256(owner.encode()).hexdigest()[:16]
@@ -279,6 +279,14 @@ def _checked(digest: str) -> str:
     if not DIGEST.fullmatch(digest):
         raise InvalidContext(f"{digest[:80]!r} is no digest.", hint="It is sha256: and 64 hexadecimal digits.")
     return digest
+
+
+def _bytes(path: Path) -> int:
+    """The size of a file, which others may delete or rename meanwhile."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _modified(path: Path) -> float:

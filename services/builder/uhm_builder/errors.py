@@ -6,9 +6,9 @@ NotFound             NoSuchImage, NoSuchContext, NotInRegistry, NotInEngine,
                      NoSuchStorage, NoSuchPublication, NotAtStorage, NoSuchFile, NoSuchRegistry
 AlreadyExists        StorageExists
 PermissionDenied     RegistryDenied, StorageDenied, HostDenied
-FailedPrecondition   ImageInUse, StillBuilding, UnsupportedImage, DockerfileFailed, BuildLost,
-                     StorageRefused, PublicationLost, NotReadable, DamagedImage, CustomizationFailed,
-                     InvalidLayer, StaleImage, UnfitDisk, SecretsLost, UploadUnderWay
+FailedPrecondition   ImageInUse, StillBuilding, UnsupportedImage, DockerfileFailed,
+                     WorkLost (BuildLost, PublicationLost), StorageRefused, NotReadable, DamagedImage,
+                     CustomizationFailed, InvalidLayer, StaleImage, UnfitDisk, SecretsLost, UploadUnderWay
 ResourceExhausted    ContextTooLarge, LayerTooLarge, NoSpace, RateLimited, StorageFull, AppliancesBusy, TooMuchInside,
                      QuotaReached, TooManyRegistries, SecretsTooMany, ClientStalled
 Unavailable          RegistryUnreachable, EngineUnreachable, StorageUnreachable

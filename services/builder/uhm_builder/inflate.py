@@ -13,15 +13,15 @@ import zstandard
 from isal import igzip_lib
 
 from uhm_builder.errors import ContentMismatch
+from uhm_builder.pieces import PIECE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Sink = Callable[[bytes], None]
 
-__all__ = ["PIECE", "Inflater"]
+__all__ = ["GZIP_MAGIC", "ZSTD_MAGIC", "Inflater"]
 
-PIECE = 1 << 20
 GzipError = cast("type[Exception]", igzip_lib.error)  # what the library's types leave out
 GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"

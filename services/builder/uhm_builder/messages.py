@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from uhm_builder.retention import Swept
     from uhm_builder.usage import Usage
 
-__all__ = ["image_message", "swept_message", "usage_message", "watch_message", "wish_of"]
+__all__ = ["image_message", "swept_message", "timestamp", "usage_message", "watch_message", "wish_of"]
 
 
 def image_message(image: Image) -> image_pb2.Image:
@@ -30,8 +30,8 @@ def image_message(image: Image) -> image_pb2.Image:
         status=image.status,
         reason=image.reason,
         owner=image.owner,
-        create_time=_timestamp(image.created_at),
-        end_time=None if image.ended_at is None else _timestamp(image.ended_at),
+        create_time=timestamp(image.created_at),
+        end_time=None if image.ended_at is None else timestamp(image.ended_at),
         digest=image.digest,
         disk_digest=image.disk_digest,
         size_bytes=image.size,
@@ -46,6 +46,13 @@ def image_message(image: Image) -> image_pb2.Image:
         config=_config_message(image.config),
         attempt=image.attempt,
     )
+
+
+def timestamp(nanoseconds: int) -> Timestamp:
+    """A moment, given since the epoch."""
+    moment = Timestamp()
+    moment.FromNanoseconds(nanoseconds)
+    return moment
 
 
 @singledispatch
@@ -154,9 +161,3 @@ def _duration(nanoseconds: int) -> Duration:
     duration = Duration()
     duration.FromNanoseconds(nanoseconds)
     return duration
-
-
-def _timestamp(nanoseconds: int) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromNanoseconds(nanoseconds)
-    return timestamp

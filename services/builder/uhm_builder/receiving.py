@@ -8,6 +8,7 @@ import os
 from typing import IO, TYPE_CHECKING
 
 from uhm_builder.errors import ContextTooLarge
+from uhm_builder.pieces import PIECE
 from uhm_builder.threads import in_thread
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["HeldFile", "Receiving"]
-
-BUFFER = 1 << 20
 
 
 class Receiving:
@@ -40,7 +39,7 @@ class Receiving:
 
     def _read_up_to(self, offset: int) -> None:
         self._file.seek(0)
-        while self.size < offset and (piece := self._file.read(min(BUFFER, offset - self.size))):
+        while self.size < offset and (piece := self._file.read(min(PIECE, offset - self.size))):
             self._sha256.update(piece)
             self.size += len(piece)
         self._file.truncate(self.size)
@@ -54,12 +53,12 @@ class Receiving:
                 self.size += len(piece)
                 if self.size > self._max_bytes:
                     raise ContextTooLarge(
-                        f"The build context has more than {self._max_bytes} bytes.",
-                        hint="Leave out what the build does not need with a .dockerignore file.",
+                        f"The upload has more than {self._max_bytes} bytes.",
+                        hint="UHM_MAX_CONTEXT_BYTES is the bound; a build leaves files out with .dockerignore.",
                     )
                 self._waiting.append(piece)
                 waiting += len(piece)
-                if waiting >= BUFFER:
+                if waiting >= PIECE:
                     await in_thread(self._write)
                     waiting = 0
         finally:

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
+from uhm_builder.messages import timestamp
 from uhm_builder.registries import Registry, RegistryWish
 from uhm_common.identity import current_identity
 from uhmalguhm.builder.v1 import registry_pb2, registry_pb2_grpc
@@ -71,13 +70,11 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
 
 def _message(registry: Registry) -> registry_pb2.Registry:
-    created = Timestamp()
-    created.FromNanoseconds(registry.created_at)
     return registry_pb2.Registry(
         host=registry.host,
         username=registry.username,
         ca_certificate=registry.ca_certificate,
-        create_time=created,
+        create_time=timestamp(registry.created_at),
     )
 
 

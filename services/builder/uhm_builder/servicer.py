@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
-__all__ = ["SERVICE_NAME", "ImageServicer"]
+__all__ = ["IMAGE_SERVICE", "ImageServicer"]
 
-SERVICE_NAME: str = image_pb2.DESCRIPTOR.services_by_name["ImageService"].full_name
+IMAGE_SERVICE: str = image_pb2.DESCRIPTOR.services_by_name["ImageService"].full_name
 
 
 class ImageServicer(image_pb2_grpc.ImageServiceServicer):

@@ -109,8 +109,10 @@ class BuilderSettings(CommonSettings):
         default=ARCHITECTURES.get(platform.machine(), platform.machine()),
         description="What images must be made for; by default what this machine is.",
     )
-    max_context_bytes: int = Field(default=GIB, gt=0, description="Largest build context that is taken.")
-    max_contexts_bytes: int = Field(default=32 * GIB, gt=0, description="All build contexts that are kept, together.")
+    max_context_bytes: int = Field(
+        default=GIB, gt=0, description="Largest upload: a build context, or an archive of images or files."
+    )
+    max_contexts_bytes: int = Field(default=32 * GIB, gt=0, description="All uploads that are kept, together.")
     max_archive_bytes: int = Field(
         default=32 * GIB, gt=0, description="Largest archive of images that is unpacked, without its compression."
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -45,19 +47,31 @@ async def _ended(running: asyncio.Future[Result]) -> None:
 
 @asynccontextmanager
 async def entered(lock: AbstractContextManager[Result]) -> AsyncIterator[Result]:
-    """A blocking context manager that may have to wait a little to be entered."""
+    """A blocking context manager that may have to wait a little to be entered, and to be left."""
     entering = asyncio.ensure_future(asyncio.to_thread(lock.__enter__))
     try:
         held = await asyncio.shield(entering)
     except asyncio.CancelledError:
         await _ended(entering)
         if entering.exception() is None:
-            lock.__exit__(None, None, None)
+            await _left(lock)
         raise
     try:
         yield held
     finally:
-        lock.__exit__(None, None, None)
+        await _left(lock)
+
+
+async def _left(lock: AbstractContextManager[Result]) -> None:
+    """Leaves it, which a cancellation waits for, in a thread of its own: all others may be waiting to enter it."""
+    thread = ThreadPoolExecutor(max_workers=1)
+    leaving = asyncio.get_running_loop().run_in_executor(thread, partial(lock.__exit__, None, None, None))
+    thread.shutdown(wait=False)  # after that
+    try:
+        await asyncio.shield(leaving)
+    except asyncio.CancelledError:
+        await _ended(leaving)
+        raise
 
 
 @asynccontextmanager

@@ -1,29 +1,22 @@
 """Watching a build: the database says what is so, NATS only that it is worth a look, or how far a layer is.
 
 Of a build that has ended already, what was kept of its output is told again.
-
-While NATS is silent the database is asked once a second, so the end of a build is never missed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
-
-from nats.errors import Error as NatsError
+from typing import TYPE_CHECKING
 
 from uhm_builder.errors import NoSuchImage
-from uhm_common.errors import Unavailable
+from uhm_builder.hints import hints_on, until_changed
 from uhm_common.events import progress_subject
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
-    from nats.aio.msg import Msg
-
+    from uhm_builder.hints import Hint, Hints
     from uhm_builder.images import Image
     from uhm_builder.outputs import Outputs
     from uhm_builder.store import ImageStore
@@ -31,11 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LayerProgress", "OutputLine", "Watcher"]
 
-Hint = dict[str, Any]
-
-POLL_SECONDS = 1.0
 LAST_WORDS_SECONDS = 0.3
-HINTS_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +54,7 @@ class Watcher:
 
     async def watch(self, image_id: str) -> AsyncGenerator[Image | LayerProgress | OutputLine, None]:
         """The image now and at each change, and what its build tells, until it has ended. Raises NoSuchImage."""
-        async with self._hints(image_id) as hints:
+        async with hints_on(progress_subject(image_id), events=self._events) as hints:
             shown: Image | None = None
             heard_all = False
             while True:
@@ -86,46 +75,13 @@ class Watcher:
                     shown = visible
                     yield image
                 heard_all = False
-                async for hint in _until_changed(hints):
+                async for hint in until_changed(hints):
                     heard_all = "ended" in hint
                     for word in _words(hint):
                         yield word
 
-    @asynccontextmanager
-    async def _hints(self, image_id: str) -> AsyncIterator[asyncio.Queue[Hint]]:
-        hints: asyncio.Queue[Hint] = asyncio.Queue(HINTS_MAX)
 
-        async def heard(message: Msg) -> None:
-            if not hints.full():
-                hints.put_nowait(json.loads(message.data))
-
-        try:
-            subscription = await self._events.client.subscribe(progress_subject(image_id), cb=heard)
-        except (NatsError, Unavailable, OSError):
-            yield hints  # nothing comes, so the database is asked
-            return
-        try:
-            yield hints
-        finally:
-            with suppress(NatsError):  # where the connection is gone, the subscription is too
-                await subscription.unsubscribe()
-
-
-async def _until_changed(hints: asyncio.Queue[Hint]) -> AsyncIterator[Hint]:
-    """What is told, up to a hint that the database changed, or a second."""
-    deadline = asyncio.get_running_loop().time() + POLL_SECONDS
-    while True:
-        try:
-            async with asyncio.timeout_at(deadline):
-                hint = await hints.get()
-        except TimeoutError:
-            return
-        yield hint
-        if "changed" in hint:
-            return
-
-
-async def _last_words(hints: asyncio.Queue[Hint], *, heard_all: bool) -> AsyncIterator[LayerProgress | OutputLine]:
+async def _last_words(hints: Hints, *, heard_all: bool) -> AsyncIterator[LayerProgress | OutputLine]:
     """What a build that has ended still says: its worker may be a moment behind the database."""
     while not heard_all:
         try:

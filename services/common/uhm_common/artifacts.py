@@ -201,15 +201,15 @@ class ArtifactStore:
         return [path for path in paths if path.exists()]
 
     def sweep_staging(self) -> None:
-        """Deletes what crashed builds left behind."""
-        with locked(self.root / "staging.lock", exclusive=True):
+        """Deletes what crashed builds left behind; new ones have to wait for renames only."""
+        with self.stage() as trash, locked(self.root / "staging.lock", exclusive=True):
             for path in self.root.glob("staging/*"):
                 # Its owner may delete it while we look, which mkdir(exist_ok=True) tells as FileExistsError.
                 with (
                     suppress(BlockingIOError, FileNotFoundError, FileExistsError),
                     locked(path / ".lock", exclusive=True, blocking=False),
                 ):
-                    shutil.rmtree(path, ignore_errors=True)
+                    path.rename(trash / path.name)
 
 
 def _allocated(path: Path) -> int:

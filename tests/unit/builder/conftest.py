@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import shutil
 import tarfile
+import threading
 import time
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +31,7 @@ from uhm_builder.service import Images
 from uhm_builder.storage.locations import Locations
 from uhm_builder.storage.publications import PublicationStore
 from uhm_builder.store import ImageStore
-from uhm_common.artifacts import ArtifactStore
+from uhm_common.artifacts import ArtifactStore, locked
 from uhm_common.database import Database
 from uhm_common.errors import Unavailable
 from uhm_common.outbox import Outbox
@@ -179,6 +182,33 @@ def ready(images, store, database, artifacts):
         return await store.get(image_id)
 
     return ready
+
+
+@pytest.fixture
+def sweep_under_way(artifacts):
+    """A block at whose beginning the staging directory is swept, for a second in which the event loop has to go on."""
+
+    @asynccontextmanager
+    async def sweep_under_way():
+        gaps = []
+
+        async def tick():
+            while True:
+                begun = time.monotonic()
+                await asyncio.sleep(0.01)
+                gaps.append(time.monotonic() - begun)
+
+        lock = ExitStack()
+        lock.enter_context(locked(artifacts.root / "staging.lock", exclusive=True))
+        threading.Timer(1, lock.close).start()
+        ticking = asyncio.create_task(tick())
+        await asyncio.sleep(0)
+        yield
+        await asyncio.sleep(0.02)
+        ticking.cancel()
+        assert max(gaps) < 0.8
+
+    return sweep_under_way
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from uhm_builder.appliance import (
     ApplianceMissing,
     ApplianceTimeout,
     Drive,
+    Interruption,
     open_appliance,
 )
 
@@ -152,6 +154,34 @@ def test_an_appliance_may_be_given_more_time() -> None:
         appliance.allow(0.2)
         with pytest.raises(ApplianceTimeout, match=r"after 0\.2 s"):
             appliance.call("hang")
+
+
+def test_one_may_be_interrupted_in_a_call() -> None:
+    interruption, begun = Interruption(), time.monotonic()
+    with open_appliance([], kvm=False, interruption=interruption) as appliance:
+        processes = appliance.call("processes")
+        threading.Timer(0.2, interruption).start()
+        with pytest.raises(ApplianceLost, match="its process ended during hang"):
+            appliance.call("hang")
+        wait_until_gone(processes)
+    interruption()  # has nothing to do any more
+    assert time.monotonic() - begun < 10
+
+
+def test_one_may_be_interrupted_in_its_launch_and_before(stand_in: Path) -> None:
+    stand_in.write_text(STAND_IN.replace("def launch(self):", "def launch(self):\n        time.sleep(60)"))
+    for seconds in (1.0, 0.0):
+        interruption, begun = Interruption(), time.monotonic()
+        timer = threading.Timer(seconds, interruption)
+        timer.start()
+        if not seconds:
+            timer.join()
+        with (
+            pytest.raises(ApplianceLost, match="its process ended during launch"),
+            open_appliance([], kvm=False, interruption=interruption),
+        ):
+            pass
+        assert time.monotonic() - begun < 10
 
 
 def test_it_ends_with_the_process_that_opened_it() -> None:

@@ -85,6 +85,15 @@ def test_the_places_for_a_seal_are_found(tmp_path: Path, ingredients: Ingredient
     assert [SEALS[offset - 9 : offset + 65] for offset in base.seal_offsets] == [b"uhm.seal=" + b"0" * 64 + b"\n"] * 2
 
 
+def test_a_base_of_the_first_recipe_has_no_place_for_a_seal(tmp_path: Path, ingredients: Ingredients) -> None:
+    store = ArtifactStore(tmp_path / "artifacts")
+    base = make_base(store, ingredients, kvm=False)
+    path = store.base(base.digest) / "base.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({name: record[name] for name in record.keys() - {"seal_offsets"}}))
+    assert load_base(store, base.digest) == dataclasses.replace(base, seal_offsets=())
+
+
 @pytest.mark.parametrize("boot", [SEALS[:150], SEALS[:50] + bytes(10) + SEALS[50:], SEALS * 2])
 def test_a_place_for_a_seal_that_is_not_whole_is_noticed(
     tmp_path: Path, ingredients: Ingredients, monkeypatch: pytest.MonkeyPatch, boot: bytes

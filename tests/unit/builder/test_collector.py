@@ -103,6 +103,12 @@ async def test_what_has_no_image_waits_for_the_grace_period(graceful, ready, art
     assert list(artifacts.root.glob("staging/*")) == []
 
 
+async def test_the_loop_goes_on_while_staging_is_swept(collector, ready, forgotten, sweep_under_way):
+    await forgotten(await ready("one", A, [A]))
+    async with sweep_under_way():
+        assert (await collector.collect(at_once=True)).disks == 1
+
+
 async def test_what_is_needed_again_begins_anew(graceful, ready, artifacts, forgotten, clock):
     await forgotten(await ready("one", A, [A]))
     await graceful.collect()

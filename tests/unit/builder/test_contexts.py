@@ -75,6 +75,12 @@ async def test_an_upload_that_fails_leaves_nothing(contexts, files, parts, error
     assert files() == []
 
 
+async def test_an_upload_that_is_too_large_says_what_the_bound_is(contexts):
+    """In words that are right for a build context and for an archive of images."""
+    with pytest.raises(ContextTooLarge, match=r"The upload has more than 1000 bytes.*UHM_MAX_CONTEXT_BYTES"):
+        await contexts.receive(pieces(b"x" * 1001), owner="alice")
+
+
 async def test_an_upload_is_its_owners(contexts):
     upload = await contexts.receive(pieces(b"x"), owner="alice")
 
@@ -221,6 +227,13 @@ async def test_content_stays_while_somebody_has_it(contexts, files, database):
 
     assert (await contexts.path(theirs.id, owner="bob")).read_bytes() == CONTENT
     assert (await contexts.received(DIGEST, owner="alice")).size == 0
+
+
+async def test_what_is_renamed_while_it_is_measured_counts_nothing(contexts, tmp_path, files):
+    (tmp_path / "contexts").mkdir()
+    (tmp_path / "contexts" / ".incoming-x").symlink_to("renamed")  # is listed, and cannot be found
+    await contexts.receive(pieces(CONTENT), owner="alice")
+    assert DIGEST.removeprefix("sha256:") in files()
 
 
 async def test_all_together_are_bounded(tmp_path, database, files):

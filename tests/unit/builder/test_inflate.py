@@ -9,7 +9,8 @@ import pytest
 import zstandard
 
 from uhm_builder.errors import ContentMismatch
-from uhm_builder.inflate import PIECE, Inflater
+from uhm_builder.inflate import Inflater
+from uhm_builder.pieces import PIECE
 
 CONTENT = os.urandom(60_000) + bytes(20 << 20) + b"end"
 HALF = 40_000

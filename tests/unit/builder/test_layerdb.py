@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from uhm_builder.sources.archive import chain_ids
 from uhm_builder.sources.layerdb import LayerDatabase, LayerUnreadable
+from uhm_builder.sources.saved_stream import chain_ids
 
 FILES = {
     "./etc/": None,

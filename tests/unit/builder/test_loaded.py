@@ -7,6 +7,8 @@ import hashlib
 import io
 import json
 import tarfile
+import tracemalloc
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import pytest
@@ -16,6 +18,7 @@ from uhm_builder.errors import ContentMismatch, InvalidArchive, UnsupportedImage
 from uhm_builder.images import Archive, Image, Status
 from uhm_builder.sources import packed
 from uhm_builder.sources.loaded import LoadedSource
+from uhm_builder.sources.platforms import TargetPlatform
 
 OCI = "application/vnd.oci.image"
 MAX_BYTES = 4 << 20
@@ -100,7 +103,7 @@ class Silent:
 def load(tmp_path, artifacts, maker):
     """Loads an archive; answers what was resolved and the layers."""
 
-    async def load(data, *, name="", reference="", convert=True):
+    async def load(data, *, name="", reference="", platform="", convert=True):
         path = tmp_path / "upload"
         path.write_bytes(data)
 
@@ -121,7 +124,7 @@ def load(tmp_path, artifacts, maker):
             archive=archive,
             artifacts=artifacts,
             max_bytes=MAX_BYTES,
-            architecture="amd64",
+            target=TargetPlatform.of(platform, architecture="amd64"),
             reporter=Silent(),
         )
         try:
@@ -215,6 +218,62 @@ async def test_a_layout_for_several_platforms(load, layers):
     assert flat.digest == ours["digest"]
     with pytest.raises(UnsupportedImage, match="linux/arm64"):
         await load(layout.tar(layout.index(other, attestation, **named), other | named))
+
+
+def for_platforms(layout, layers, *platforms):
+    """An image for each; a configuration has no variant, as most tools write none."""
+    for number, platform in enumerate(platforms):
+        os, architecture, *variant = platform.split("/")
+        record = {"os": os, "architecture": architecture} | ({"variant": variant[0]} if variant else {})
+        yield layout.manifest(layers[: number + 1], architecture=architecture, platform=record)
+
+
+PLATFORMS = ("linux/amd64", "linux/amd64/v3", "linux/arm64/v8")
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["flat", "nested"])
+@pytest.mark.parametrize(
+    ("wanted", "offered", "found"),
+    [
+        ("", PLATFORMS, 0),
+        ("linux/amd64/v1", PLATFORMS, 0),
+        ("linux/amd64/v3", PLATFORMS, 1),
+        ("linux/amd64/v3", PLATFORMS[1:2], 0),
+        ("linux/amd64/v2", PLATFORMS, "not made for linux/amd64/v2, only for linux/amd64, linux/amd64/v3, linux/arm64"),
+        ("linux/amd64/v2", PLATFORMS[:1], r"not made for linux/amd64/v2, only for linux/amd64\."),
+        (
+            "linux/arm64",
+            PLATFORMS,
+            "run linux/amd64, not linux/arm64.* for linux/amd64, linux/amd64/v3, linux/arm64/v8",
+        ),
+        ("linux/arm64", PLATFORMS[:1], r"run linux/amd64, not linux/arm64\. The image is made for linux/amd64\."),
+        ("", PLATFORMS[2:], r"not made for linux/amd64, only for linux/arm64/v8\."),
+    ],
+)
+async def test_a_layout_has_the_platform_or_says_which_it_has(load, make_tar, nested, wanted, offered, found):
+    layout = Layout()
+    manifests = [*for_platforms(layout, [make_tar({name: b"x"}) for name in "abc"], *offered)]
+    data = layout.tar(layout.index(*manifests)) if nested else layout.tar(*manifests)
+
+    if isinstance(found, int):
+        resolved, _ = await load(data, reference="mine:1", platform=wanted, convert=False)
+        assert resolved.digest == manifests[found]["digest"]
+    else:
+        with pytest.raises(UnsupportedImage, match=found):
+            await load(data, reference="mine:1", platform=wanted)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "refusal"),
+    [
+        ("linux/amd64", ""),
+        ("linux/amd64/v2", r"not made for linux/amd64/v2, only for linux/amd64\."),
+        ("linux/s390x", r"run linux/amd64, not linux/s390x\. The image is made for linux/amd64\."),
+    ],
+)
+async def test_what_docker_saves_is_for_one_platform(load, layers, wanted, refusal):
+    with pytest.raises(UnsupportedImage, match=refusal) if refusal else nullcontext():
+        assert await load(legacy({"shop:1": layers}), platform=wanted, convert=False)
 
 
 async def test_a_tag_alone_is_no_name(load, layers):
@@ -346,3 +405,20 @@ async def test_entries_are_bounded(load, monkeypatch):
     monkeypatch.setattr(packed, "ENTRIES_MAX", 100)
     with pytest.raises(InvalidArchive, match="more than 100 entries"):
         await load(tar_of([(str(number), b"") for number in range(101)]))
+    with pytest.raises(InvalidArchive, match="more than 100 entries"):
+        await load(tar_of([("again", b"")] * 101))
+
+
+def test_no_header_is_kept_but_of_the_last_of_a_name(tmp_path):
+    """Nor is a global one kept with every entry that comes after it."""
+    path = tmp_path / "archive"
+    with tarfile.open(path, "w", pax_headers={f"uhm.{number}": "x" for number in range(5000)}) as tar:
+        for number in range(1000):
+            tar.addfile(tarfile.TarInfo(str(number % 2)))
+    tracemalloc.start()
+    try:
+        packed.PackedImages(path)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 10 << 20

@@ -14,7 +14,7 @@ from uhm_builder.export.options import DiskFormat
 from uhm_builder.images import ImageConfig, ImageWish, Layer, Status
 from uhm_builder.storage.content import Content
 from uhm_builder.storage.index import read_index
-from uhm_builder.storage.places import DirectoryPlace, WebDavPlace
+from uhm_builder.storage.places import DirectoryPlace, RegistryPlace, WebDavPlace
 from uhm_builder.storage.publications import NewPublication, lease_holder
 from uhm_builder.storage.publisher import Publisher
 from uhm_builder.storage.upkeep import PublicationUpkeep
@@ -179,3 +179,27 @@ async def test_what_was_cancelled_while_nobody_ran_it_is_tidied(
     assert artifacts.lease_holders(DISK) == []
     assert await publications.untidy() == []
     assert await publications.claim(waiting.id, now=2**62, lease_until=1) is None
+
+
+async def test_an_upload_that_cannot_be_given_up_stays_written_down(
+    locations, database, publications, publisher, outbox, image, monkeypatch
+):
+    async def nothing(opened):
+        pass
+
+    monkeypatch.setattr("uhm_builder.storage.locations.try_out", nothing)
+    await locations.add("far", RegistryPlace(repository="127.0.0.1:1/team/disks", username=""), owner="alice")
+    new = NewPublication(owner="alice", image_id=image.id, reference="app:latest", location="far")
+    async with database.write() as session:
+        await publications.request(session, new, outbox=outbox)
+    claim = await publications.claim(new.id, now=2**62, lease_until=2**62)
+    uploads = {f"app/blobs/{DISK}": "http://127.0.0.1:1/v2/team/disks/app/blobs/uploads/1"}
+    await publications.record(claim, uploads=uploads)
+    assert await publications.cancel(new.id, owner="alice")
+
+    await publisher.tidy(new.id)
+    assert [each.uploads for each in await publications.untidy()] == [uploads]
+
+    await locations.delete("far", owner="alice")
+    await publisher.tidy(new.id)
+    assert await publications.untidy() == []

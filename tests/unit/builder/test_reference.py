@@ -79,6 +79,15 @@ def test_what_is_not_says_what_is_right(text, said):
     assert said in str(error.value)
 
 
+@pytest.mark.parametrize("repository", ["uhm-cache", "uhm-build", "library/uhm-cache", "index.docker.io/uhm-build"])
+def test_what_the_engine_holds_of_builds_is_nobodys_to_take(repository):
+    with pytest.raises(InvalidReference, match=r"holds of a build here.*Name the image that the build made"):
+        parse_reference(f"docker-daemon:{repository}", tag="ab" * 32)
+    with pytest.raises(InvalidReference, match="holds of a build here"):
+        parse_reference(f"docker-daemon:{repository}@{DIGEST}")
+    assert not parse_reference(repository).in_engine  # a registry may have such a one
+
+
 def test_a_tag_may_be_given_beside_the_name():
     assert str(parse_reference("nginx", tag="1.27")) == "nginx:1.27"
 

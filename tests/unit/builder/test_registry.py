@@ -24,10 +24,11 @@ from uhm_builder.errors import (
     UnsupportedImage,
 )
 from uhm_builder.layers import LayerMaker
+from uhm_builder.sources import challenge as challenge_module
 from uhm_builder.sources import registry as registry_module
 from uhm_builder.sources import responses as responses_module
 from uhm_builder.sources.challenge import Authorizer, Credentials, load_credentials, parse_challenge
-from uhm_builder.sources.platforms import parse_platform
+from uhm_builder.sources.platforms import TargetPlatform, parse_platform
 from uhm_builder.sources.pull import RegistrySource
 from uhm_builder.sources.reference import parse_reference
 from uhm_builder.sources.registry import RegistryClient, is_loopback
@@ -66,9 +67,8 @@ async def pull(maker):
         client = RegistryClient(mirrors=mirrors or {}, credentials=credentials or {})
         clients.append(client)
         reporter = Heard()
-        source = RegistrySource(
-            parse_reference(reference), client=client, architecture="amd64", reporter=reporter, platform=platform
-        )
+        target = TargetPlatform.of(platform, architecture="amd64")
+        source = RegistrySource(parse_reference(reference), client=client, target=target, reporter=reporter)
         resolved = await source.resolve()
         layers = await source.convert(maker)
         return resolved, layers, reporter
@@ -76,6 +76,13 @@ async def pull(maker):
     yield run
     for client in clients:
         await client.close()
+
+
+@pytest.fixture
+async def log_in():
+    client = RegistryClient(mirrors={}, credentials={})
+    yield client.log_in
+    await client.close()
 
 
 @pytest.fixture
@@ -388,6 +395,14 @@ async def test_a_variant_is_found(registry, pull, layer, make_tar):
         await pull(f"{registry.host}/app:all", platform="linux/amd64/v2")
 
 
+async def test_a_variant_of_an_image_without_an_index(registry, pull, layer):
+    registry.put_image("app", "plain", [(layer, layer)])
+
+    await pull(f"{registry.host}/app:plain", platform="linux/amd64/v1")
+    with pytest.raises(UnsupportedImage, match=r"not made for linux/amd64/v3, only for linux/amd64\."):
+        await pull(f"{registry.host}/app:plain", platform="linux/amd64/v3")
+
+
 @pytest.mark.parametrize("text", ["linux", "linux/", "linux/amd64/v2/x", "a b/c", "/amd64"])
 def test_what_is_no_platform_is_refused(text):
     with pytest.raises(InvalidPlatform, match="OS/ARCHITECTURE"):
@@ -598,6 +613,62 @@ def test_credentials_are_in_dockers_form(tmp_path):
 )  # fmt: skip
 def test_loopback_is_spoken_to_in_plain_http(host, loopback):
     assert is_loopback(host) == loopback
+
+
+async def test_a_token_without_end_is_refused(registry, pull):
+    registry.challenge = f'Bearer realm="{registry.url}/token"'
+    registry.token = "x" * (2 << 20)
+
+    with pytest.raises(RegistryUnreachable, match="which gives tokens, answers too much"):
+        await pull(f"{registry.host}/app:v1")
+
+
+async def test_a_token_that_does_not_come_is_given_up(registry, pull, monkeypatch):
+    monkeypatch.setattr(challenge_module, "ANSWER_SECONDS", 0.2)
+    registry.challenge = f'Bearer realm="{registry.url}/token"'
+
+    async def trickle(_request, writer):
+        body = json.dumps({"token": registry.token, "padding": "x" * 40}).encode()
+        await registry.send(writer, 200, body, cut=0)
+        for number in range(len(body)):
+            writer.write(body[number : number + 1])
+            await asyncio.sleep(0.02)
+        return True
+
+    registry.give_token = trickle
+    with pytest.raises(RegistryUnreachable, match="which gives tokens, does not answer"):
+        await pull(f"{registry.host}/app:v1")
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{}", b"[" * 100_000, b'{"token": "a", "expires_in": 1' + b"0" * 400 + b"}"])
+async def test_what_is_no_token_is_said(registry, pull, body):
+    registry.challenge = f'Bearer realm="{registry.url}/token"'
+    registry.give_token = lambda _request, writer: registry.send(writer, 200, body)
+
+    with pytest.raises(RegistryUnreachable, match="answered without a token"):
+        await pull(f"{registry.host}/app:v1")
+
+
+@pytest.mark.parametrize("realm", ["http://[", "http://a:99999999/", "http://"])
+async def test_a_realm_that_is_no_address_is_said(registry, pull, realm):
+    registry.challenge = f'Bearer realm="{realm}"'
+
+    with pytest.raises(RegistryUnreachable, match="which gives tokens, does not answer"):
+        await pull(f"{registry.host}/app:v1")
+
+
+async def test_a_registry_that_answers_a_login_without_end_is_refused(registry, log_in):
+    registry.content["/v2/"] = ("application/json", b" " * (2 << 20))
+
+    with pytest.raises(RegistryUnreachable, match="answers too much"):
+        await log_in(registry.host)
+
+
+async def test_a_registry_that_sends_a_login_around_is_named(registry, log_in):
+    registry.redirect["/v2/"] = f"{registry.url}/v2/"
+
+    with pytest.raises(RegistryUnreachable, match=r"127\.0\.0\.1:\d+ does not answer: .*redirects"):
+        await log_in(registry.host)
 
 
 async def test_no_token_is_asked_for_in_the_clear_for_a_secure_registry(registry):

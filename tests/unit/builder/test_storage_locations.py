@@ -5,17 +5,20 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select
 
+from tests.unit.builder.put_server import PutServer
 from uhm_builder.errors import (
     HostDenied,
     InvalidReference,
     InvalidStorage,
     NoSuchStorage,
     StorageExists,
+    StorageRefused,
     StorageUnreachable,
 )
 from uhm_builder.models import LocationRow
 from uhm_builder.sources.reference import parse_reference
 from uhm_builder.storage.content import Content
+from uhm_builder.storage.layouts import RegistryLayout
 from uhm_builder.storage.objects import Resume, read_document
 from uhm_builder.storage.places import DirectoryPlace, RegistryPlace, S3Place, WebDavPlace, checked, place_of, record_of
 
@@ -73,6 +76,14 @@ async def test_a_location_that_does_not_answer_is_not_added(locations, place):
         await locations.add("far", place, owner="alice")
     with pytest.raises(NoSuchStorage):
         await locations.get("far", owner="alice")
+
+
+async def test_a_location_that_keeps_something_else_is_not_added(locations):
+    with (
+        PutServer(kept=bytes.upper) as server,
+        pytest.raises(StorageRefused, match=r"Nothing can be written there\. .*is not what was sent"),
+    ):
+        await locations.add("odd", WebDavPlace(url=server.url, username=""), owner="alice")
 
 
 @pytest.mark.parametrize(
@@ -140,6 +151,17 @@ def test_a_place_is_read_back_without_its_secret(place):
     assert "hush" not in str(record)
     secret = getattr(place, "secret", "")
     assert place_of(record, secret=secret) == place
+
+
+@pytest.mark.parametrize("text", ["app:1-uhm", f"app:{'a' * 125}", "uhm-index", "docker.io/uhm-index:1"])
+def test_what_would_overwrite_something_of_ours_is_not_published_in_a_registry(text):
+    with pytest.raises(InvalidStorage, match="cannot be published in a registry"):
+        RegistryLayout().check(parse_reference(text), format="qcow2")
+
+
+@pytest.mark.parametrize("text", ["app:1-uhm2", "app-uhm:1", f"app:{'a' * 124}", "ghcr.io/me/uhm-index:1"])
+def test_what_only_looks_like_it_is_published_in_a_registry(text):
+    RegistryLayout().check(parse_reference(text), format="qcow2")
 
 
 def test_a_reference_to_a_location():

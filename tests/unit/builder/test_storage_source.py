@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
@@ -11,6 +12,7 @@ import pytest
 
 from uhm_builder.errors import ContentMismatch, LayerTooLarge, NotAtStorage, StorageRefused, UnsupportedImage
 from uhm_builder.images import Healthcheck, ImageConfig
+from uhm_builder.sources.platforms import TargetPlatform
 from uhm_builder.sources.reference import parse_reference
 from uhm_builder.sources.storage import StorageSource, layer_name
 from uhm_builder.storage.beneath import Beneath
@@ -82,16 +84,26 @@ def published(locations, tmp_path):
 
 
 @pytest.fixture
-def source(locations, artifacts):
-    return StorageSource(
-        parse_reference("storage:home/app"),
-        owner="alice",
-        locations=locations,
-        artifacts=artifacts,
-        architecture="amd64",
-        max_layer_bytes=64 << 20,
-        reporter=NoReporter(),
-    )
+def opened(locations, artifacts):
+    """Opens a source for a platform."""
+
+    def opened(platform):
+        return StorageSource(
+            parse_reference("storage:home/app"),
+            owner="alice",
+            locations=locations,
+            artifacts=artifacts,
+            target=TargetPlatform.of(platform, architecture="amd64"),
+            max_layer_bytes=64 << 20,
+            reporter=NoReporter(),
+        )
+
+    return opened
+
+
+@pytest.fixture
+def source(opened):
+    return opened("")
 
 
 async def pull(source, maker):
@@ -218,12 +230,23 @@ async def test_a_layer_above_the_bound_is_refused_before_it_is_fetched(published
         await pull(source, maker)
 
 
-async def test_an_image_for_another_machine_is_refused(published, source, maker, make_erofs):
+@pytest.mark.parametrize(
+    ("wanted", "architecture", "refusal"),
+    [
+        ("", "s390x", r"not made for linux/amd64, only for linux/s390x\."),
+        ("linux/amd64/v3", "amd64", r"not made for linux/amd64/v3, only for linux/amd64\."),
+        ("linux/s390x", "amd64", r"run linux/amd64, not linux/s390x\. The image is made for linux/amd64\."),
+        ("linux/amd64", "amd64", ""),
+    ],
+)
+async def test_an_image_for_another_platform_is_refused(
+    published, opened, maker, make_erofs, wanted, architecture, refusal
+):
     body, diff_id = await make_erofs(b"app")
-    await published(described(body, diff_id), blobs=(body,), config=replace(CONFIG, architecture="s390x"))
+    await published(described(body, diff_id), blobs=(body,), config=replace(CONFIG, architecture=architecture))
 
-    with pytest.raises(UnsupportedImage, match="linux/s390x"):
-        await pull(source, maker)
+    with pytest.raises(UnsupportedImage, match=refusal) if refusal else nullcontext():
+        assert await pull(opened(wanted), maker)
 
 
 GOOD = {

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from uhm_builder import watch as watch_module
+from uhm_builder import hints as hints_module
 from uhm_builder.errors import NoSuchImage
 from uhm_builder.feed import Feed
 from uhm_builder.images import Image, Stage, Status
@@ -110,7 +110,7 @@ async def test_everything_that_is_told_comes_before_the_end(row, outputs):
 
 
 async def test_without_nats_the_database_is_asked(row, monkeypatch, outputs):
-    monkeypatch.setattr(watch_module, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(hints_module, "POLL_SECONDS", 0.02)
     events = []
     watching = asyncio.create_task(collect(Watcher(store=row, outputs=outputs, events=Bus(down=True)), events))
     await asyncio.sleep(0.05)
@@ -135,7 +135,7 @@ async def test_what_has_ended_is_told_at_once(row, outputs):
 
 
 async def test_an_image_that_is_deleted_meanwhile_is_said(row, monkeypatch, outputs):
-    monkeypatch.setattr(watch_module, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(hints_module, "POLL_SECONDS", 0.01)
     watching = asyncio.create_task(collect(Watcher(store=row, outputs=outputs, events=Bus()), []))
     await asyncio.sleep(0.02)
     row.image = None

@@ -41,12 +41,17 @@ def loading(server):
 def test_load_a_file(loading, uhm, tmp_path):
     (tmp_path / "shop.tar").write_bytes(b"an archive")
 
-    done = uhm("load", "-i", str(tmp_path / "shop.tar"), "-t", "shop:1", "--image", "old:1")
+    done = uhm("load", "-i", str(tmp_path / "shop.tar"), "-t", "shop:1", "--image=old:1", "--platform=linux/amd64")
 
     assert done.code == 0, done.err
     upload, create = loading.requests[:2]
     assert upload.body == b"an archive"
-    assert create.json == {"image": "shop:1", "platform": "", "archive": {"id": "c", "name": "old:1"}}
+    assert create.json == {
+        "image": "shop:1",
+        "platform": "linux/amd64",
+        "publish": [],
+        "archive": {"id": "c", "name": "old:1"},
+    }
     assert "shop:1 is ready" in done.out
 
 

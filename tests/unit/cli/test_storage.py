@@ -89,6 +89,34 @@ def test_publishing_is_followed_to_its_end(server, uhm):
     assert uhm("publish", "-d", "nginx", "s3").out == "p" * 32 + "\n"
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("pull", "nginx"), ("load", "-i", "{archive}"), ("customize", "nginx", "-t", "mine", "--hostname", "h")],
+    ids=lambda command: command[0],
+)
+def test_an_image_that_is_made_is_published_too(server, uhm, tmp_path, command):
+    (tmp_path / "image.tar").write_bytes(b"an archive")
+    image = {"id": PUBLICATION["image"], "reference": "nginx:latest", "status": "ready"}
+    failed = DONE | {"status": "failed", "reason": "Access is denied."}
+    server.answers |= {
+        "POST /api/v1/contexts": {"id": "c"},
+        "POST /api/v1/images": {"id": image["id"]},
+        f"GET /api/v1/images/{image['id']}:watch": Stream([{"image": image}]),
+        "GET /api/v1/publications": {"publications": [DONE | {"id": "another", "image": "another"}, PUBLICATION]},
+        WATCH: Stream([{"publication": DONE}]),
+    }
+    arguments = [word.format(archive=tmp_path / "image.tar") for word in command]
+
+    done = uhm(*arguments, "--publish", "s3", "--publish", "home")
+
+    assert (done.code, done.out.splitlines()[-1]) == (0, "nginx:latest is at s3, 100 B"), done.err
+    (create,) = server.asked("POST /api/v1/images")
+    assert create.json["publish"] == ["s3", "home"]
+    assert uhm(*arguments, "--publish", "s3", "--json").json == image | {"publications": [DONE]}
+    server.answers[WATCH] = Stream([{"publication": failed}])
+    assert "was not published to s3: Access is denied." in uhm(*arguments, "--publish", "s3").err
+
+
 def test_a_publication_that_waits_says_why_and_one_that_fails_too(server, uhm):
     waits = PUBLICATION | {"reason": "The server does not answer."}
     failed = PUBLICATION | {"status": "failed", "reason": "Access is denied."}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -250,6 +251,23 @@ def test_stages_come_into_being_while_others_sweep(store):
     finally:
         ended.set()
         thread.join()
+
+
+def test_new_stages_do_not_wait_for_deletions(store, monkeypatch):
+    (store.root / "staging" / "crashed" / "half").mkdir(parents=True)
+    deleted = []
+
+    def rmtree(path, **options):
+        deleted.extend(found.name for found in path.iterdir())
+        with locked(store.root / "staging.lock", exclusive=True, blocking=False):
+            really(path, **options)
+
+    really = shutil.rmtree
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    store.sweep_staging()
+
+    assert "crashed" in deleted
+    assert list((store.root / "staging").iterdir()) == []
 
 
 def test_a_lock_that_may_not_wait(tmp_path):

@@ -100,6 +100,25 @@ def test_every_pod_is_confined(validate, documents):
         assert ":" in container["image"], name
 
 
+@pytest.mark.parametrize("name", ["builder", "builder-worker"])
+def test_both_sides_of_the_builder_open_appliances_reach_registries_and_share_keys(documents, name):
+    (template,) = [
+        document["spec"]["template"]
+        for document in documents
+        if (document["kind"], document["metadata"]["name"]) == ("Deployment", name)
+    ]
+    mounts = {mount["mountPath"]: mount["name"] for mount in template["spec"]["containers"][0]["volumeMounts"]}
+    claims = {
+        volume["name"]: volume["persistentVolumeClaim"]["claimName"]
+        for volume in template["spec"]["volumes"]
+        if "persistentVolumeClaim" in volume
+    }
+
+    assert template["metadata"]["labels"]["uhmalguhm.io/needs-internet"] == "true"
+    assert "/var/tmp" in mounts
+    assert claims[mounts["/var/lib/uhmalguhm"]] == "state"
+
+
 def edited(documents, kind, name, change):
     """The documents, with one of them changed in place on a copy."""
     result = copy.deepcopy(documents)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from uhm_builder.appliance import Interruption
 from uhm_builder.base import load_base
 from uhm_builder.disk import load_disk
 from uhm_builder.errors import NoSpace
@@ -43,6 +44,8 @@ log = get_logger()
 
 _AS_LARGE_AS_THE_DISK = frozenset({DiskFormat.RAW, DiskFormat.VPC})
 _NAME = re.compile(r"[^a-z0-9._-]+")
+_NAME_LENGTH = 64
+"""The most of a name: with a suffix it must fit into the 100 bytes of a ustar header."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +103,7 @@ class Exporter:
         findings: tuple[str, ...] = ()
         if options.verify:
             with watch.phase("verify"):
-                drive_format = inner_format(options.format)
-                findings = await in_thread(partial(inspect, path, composed, disk_format=drive_format, kvm=self._kvm))
+                findings = await self._inspect(path, composed, disk_format=inner_format(options.format))
         if options.format is DiskFormat.OVA:
             with watch.phase("pack"):
                 inner, path = path, directory / "appliance"
@@ -133,6 +135,11 @@ class Exporter:
             compact=options.format in _AS_LARGE_AS_THE_DISK,
         )
 
+    async def _inspect(self, path: Path, composed: Portable, *, disk_format: DiskFormat) -> tuple[str, ...]:
+        interruption = Interruption()
+        look = partial(inspect, path, composed, disk_format=disk_format, kvm=self._kvm, interruption=interruption)
+        return await in_thread(look, interrupt=interruption)
+
     async def _convert(self, composed: Portable, options: ExportOptions, path: Path) -> None:
         assert options.compression is not None  # the options' own default
         try:
@@ -153,4 +160,4 @@ async def _digest(path: Path) -> str:
 def _file_name(reference: str) -> str:
     """`ghcr.io/owner/shop:1.2` as `shop-1.2`; the tag `latest` says nothing."""
     last = reference.rpartition("/")[2].partition("@")[0].removesuffix(":latest")
-    return _NAME.sub("-", last.lower()).strip("-.") or "disk"
+    return _NAME.sub("-", last.lower()).strip("-.")[:_NAME_LENGTH].rstrip("-.") or "disk"

@@ -45,14 +45,18 @@ def set_identity(path: Path, disk_format: DiskFormat, *, seed: str) -> None:
 
 
 def _set_vmdk(file: IO[bytes], seed: str) -> None:
-    """The descriptor begins at the sector that the header's field at 28 names and is as long as that at 36 says."""
+    """The descriptor begins at the sector that the header's field at 28 names and is as long as that at 36 says.
+
+    QEMU writes the number that is drawn by lot without leading zeros, and fills the descriptor up with zero bytes.
+    """
     magic, start, sectors = struct.unpack("<4s24xQQ", _read(file, 0, 44))
     _expect(magic == b"KDMV", "vmdk")
     descriptor = _read(file, start * 512, sectors * 512)
     content_id = guid(seed, "vmdk").hex[:8].encode()
-    changed, times = re.subn(rb"^CID=[0-9a-f]{8}$", b"CID=" + content_id, descriptor, count=1, flags=re.MULTILINE)
-    _expect(times == 1 and len(changed) == len(descriptor), "vmdk")
-    _write(file, start * 512, changed)
+    text = descriptor.rstrip(b"\0")
+    changed, times = re.subn(rb"^CID=[0-9a-f]{1,8}$", b"CID=" + content_id, text, count=1, flags=re.MULTILINE)
+    _expect(times == 1 and len(changed) <= len(descriptor), "vmdk")
+    _write(file, start * 512, changed.ljust(len(descriptor), b"\0"))
 
 
 def _set_vdi(file: IO[bytes], seed: str) -> None:

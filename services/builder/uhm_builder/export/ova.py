@@ -28,6 +28,9 @@ _NAMESPACES = {"xmlns": _OVF, "xmlns:ovf": _OVF, "xmlns:rasd": _RASD, "xmlns:vss
 
 PROCESSORS, MEMORY_MIB = 1, 1024
 
+USTAR_MAX = 8 << 30
+"""Bytes, of a member: its size has eleven octal digits. GNU's format, which tars of any kind read, has more."""
+
 # Resource types of CIM: 3 processor, 4 memory, 6 SCSI controller, 10 network card, 17 disk. Elements of an item are
 # sorted by name, which the schema demands.
 _ITEMS: tuple[dict[str, str], ...] = (
@@ -50,7 +53,8 @@ def write_ova(path: Path, disk: Path, *, name: str, seed: str, virtual_size: int
     with disk.open("rb") as content:
         sums = {f"{name}.ovf": hashlib.sha256(description), f"{name}.vmdk": hashlib.file_digest(content, "sha256")}
     manifest = "".join(f"SHA256({file})= {digest.hexdigest()}\n" for file, digest in sums.items()).encode()
-    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
+    tar_format = tarfile.USTAR_FORMAT if disk.stat().st_size < USTAR_MAX else tarfile.GNU_FORMAT
+    with tarfile.open(path, "w", format=tar_format) as archive:
         for file, text in ((f"{name}.ovf", description), (f"{name}.mf", manifest)):
             archive.addfile(_member(file, len(text)), io.BytesIO(text))
         with disk.open("rb") as content:

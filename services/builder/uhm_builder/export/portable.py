@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from uhm_builder.descriptor import DESCRIPTOR, Extent, Filled, write_composite
 from uhm_builder.disk import shared_partitions
-from uhm_builder.errors import InvalidExport
+from uhm_builder.errors import InvalidExport, StaleImage
 from uhm_builder.export.configuration import DATA_BYTES, configuration, data_area
 from uhm_builder.export.seal import layer_trees, with_root_hash
 from uhm_builder.export.state import SMALL_STATE, ensure_small_state
@@ -72,9 +72,13 @@ def compose_portable(
 
     `size` 0 is what the base's state needs, or with `compact` the small one. Takes milliseconds, and the time to hash
     what was never sealed before. Raises NotFound for a layer that is not in the store, UnsupportedImage for a
-    configuration without a command, StaleImage for a seal on a base that has no place for it, InvalidExport for a size
-    that is too small.
+    configuration without a command, StaleImage for a base whose boot partition was made for no such disk, InvalidExport
+    for a size that is too small.
     """
+    if not base.seal_offsets:
+        raise StaleImage(
+            "The image was made by a version that could not export disks.", hint="Make it again, then export it."
+        )
     pairs = configuration(config)
     *shared, state = shared_partitions(store, base, layers)
     root = ""

@@ -12,7 +12,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from uhm_builder.descriptor import Extent, Filled
-from uhm_builder.errors import StaleImage
 from uhm_builder.export.verity import ensure_tree, root_hash
 from uhm_builder.gpt import ALIGNMENT, SECTOR, Partition
 
@@ -66,12 +65,8 @@ def layer_trees(
 def with_root_hash(store: ArtifactStore, base: Base, boot: Filled, *, root: str, into: Path) -> Filled:
     """The boot partition with a root hash where its loaders' configurations have room for one.
 
-    The sectors that change are written to the file `into`. Raises StaleImage where the base has no such room.
+    The sectors that change are written to the file `into`.
     """
-    if not base.seal_offsets:
-        raise StaleImage(
-            "The image was made by a version that could not seal disks.", hint="Make it again, then export it."
-        )
     patches: dict[int, bytearray] = {}
     with (store.base(base.digest) / "boot.raw").open("rb") as original:
         for offset in base.seal_offsets:

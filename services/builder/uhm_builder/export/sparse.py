@@ -7,13 +7,14 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
+from uhm_builder.pieces import PIECE
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["PIECE", "digest_of", "pieces"]
+__all__ = ["digest_of", "pieces"]
 
-PIECE = 1 << 20
 _ZEROS = bytes(PIECE)
 
 

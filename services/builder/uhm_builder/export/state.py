@@ -38,7 +38,9 @@ def ensure_small_state(store: ArtifactStore, base: Base) -> Path:
         identity = str(uuid.uuid5(_NAMESPACE, base.digest))
         options = ("-t", "ext4", "-L", "uhm-state", "-U", identity, "-m", "0", "-J", f"size={STATE_JOURNAL_MIB}")
         run(
-            ["mke2fs", "-q", "-F", *options, "-E", f"lazy_itable_init=1,hash_seed={identity}", staged], timeout=_SECONDS
+            ["mke2fs", "-q", "-F", *options, "-E", f"lazy_itable_init=1,hash_seed={identity}", staged],
+            timeout=_SECONDS,
+            env={"E2FSPROGS_FAKE_TIME": "1"},  # the same bytes whenever it is made; 0 would be now
         )
         store.commit(staged, final)
     return final

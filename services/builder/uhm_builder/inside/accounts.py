@@ -129,7 +129,7 @@ class Accounts:
 
 
 def _fields(text: str) -> list[list[str]]:
-    return [line.split(":") for line in text.splitlines() if line]
+    return [line.split(":") for line in text.split("\n") if line]
 
 
 def _text(lines: list[list[str]]) -> str:

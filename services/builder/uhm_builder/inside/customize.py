@@ -67,7 +67,7 @@ class _Customizer:
 
     @property
     def accounts(self) -> Accounts:
-        """The image's accounts, read when they are first needed."""
+        """The accounts of the image and what was unpacked on it, read when they are first needed."""
         if self._accounts is None:
             passwd, group, shadow = (self._text(path) for path in (PASSWD, GROUP, SHADOW))
             self._accounts = Accounts(passwd=passwd, group=group, shadow=shadow)
@@ -108,9 +108,11 @@ class _Customizer:
             directory = self._ground.resolve(f"{home}/.ssh")
             self._writer.directory(directory, mode=0o700, **owner)
             path = self._ground.resolve(f"{directory}/authorized_keys")
-            lines = self._text(path).splitlines()
+            text = self._text(path)
+            lines = text.removesuffix("\n").split("\n") if text else []
             lines += [key.key for key in keys if key.user == user and key.key not in lines]
-            self._writer.file(path, "".join(f"{line}\n" for line in lines).encode(), mode=0o600, **owner)
+            content = "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")
+            self._writer.file(path, content, mode=0o600, **owner)
 
     def _put_scripts(self, scripts: tuple[str, ...]) -> None:
         """First-boot scripts, numbered after those that the image has."""
@@ -133,11 +135,14 @@ class _Customizer:
             self._writer.file(path, content, mode=found.mode, uid=found.uid, gid=found.gid)
 
     def _text(self, path: str) -> str:
-        """A file of the image; empty where there is none."""
-        try:
-            content = self._tree.read_whole(path, limit=MAX_FILE_BYTES)
-        except NoSuchFile:
-            return ""
+        """A file of the layer, else of the image; empty where there is none."""
+        path = self._ground.resolve(path)
+        content = self._writer.read(path, limit=MAX_FILE_BYTES)
+        if content is None:
+            try:
+                content = self._tree.read_whole(path, limit=MAX_FILE_BYTES)
+            except NoSuchFile:
+                return ""
         return content.decode(errors="surrogateescape")
 
     def _unpack(self, archive: Path, directory: str) -> None:

@@ -3,6 +3,8 @@
 In a merged tree the topmost directory's attributes count. So a directory that the image has goes into the layer with
 the attributes that it has there, as overlayfs copies it up when something below it is written. Times are 0: what is put
 in alone decides about the bytes.
+
+What it has written it can read back, as later parts of a customization add to files of earlier ones.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import io
 import tarfile
 from typing import IO, TYPE_CHECKING
 
-from uhm_builder.errors import CustomizationFailed, LayerTooLarge
+from uhm_builder.errors import CustomizationFailed, LayerTooLarge, TooMuchInside
 from uhm_builder.inside.entries import Entry, EntryKind, shown
 
 if TYPE_CHECKING:
@@ -39,13 +41,16 @@ class LayerWriter:
     def __init__(
         self, output: IO[bytes], ground: Ground, *, attributes: Callable[[str], Mapping[str, bytes]], max_bytes: int
     ) -> None:
-        """`attributes` answers the extended attributes of a path of the image."""
-        self._tar = tarfile.open(fileobj=output, mode="w|", format=tarfile.PAX_FORMAT)  # noqa: SIM115
+        """`output` can be read back; `attributes` answers the extended attributes of a path of the image."""
+        self._output = output
+        self._tar = tarfile.open(fileobj=output, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
         self._ground = ground
         self._attributes = attributes
         self._max_bytes = max_bytes
         self._written: dict[str, bytes] = {}
         """Types of the entries that the archive has."""
+        self._contents: dict[str, tuple[int, int]] = {}
+        """Of its files and hard links: where in the archive, and how many bytes."""
 
     @property
     def empty(self) -> bool:
@@ -70,6 +75,18 @@ class LayerWriter:
         """Whether this layer has a regular file there, which a hard link may name."""
         return self._written.get(path) == tarfile.REGTYPE
 
+    def read(self, path: str, *, limit: int) -> bytes | None:
+        """The file that this layer has at a resolved path; None where it has none. Raises TooMuchInside."""
+        if path not in self._contents:
+            return None
+        start, size = self._contents[path]
+        if size > limit:
+            raise TooMuchInside(f"{shown(path)} has {size} bytes; {limit} are taken.")
+        self._output.seek(start)
+        content = self._output.read(size)
+        self._output.seek(self._tar.offset)
+        return content
+
     def add(self, header: tarfile.TarInfo, content: IO[bytes] | None = None) -> None:
         """Any entry; its name is a resolved path. Raises CustomizationFailed, LayerTooLarge."""
         path = header.name
@@ -83,7 +100,9 @@ class LayerWriter:
         self._directories_above(path)
         self._write(header, content)
         kind = KINDS.get(header.type, EntryKind.FILE)
-        self._ground.plan(Entry(path=path, kind=kind, mode=header.mode, target=header.linkname))
+        self._ground.plan(
+            Entry(path=path, kind=kind, mode=header.mode, uid=header.uid, gid=header.gid, target=header.linkname)
+        )
 
     def close(self) -> None:
         """Ends the archive."""
@@ -121,6 +140,13 @@ class LayerWriter:
         self._tar.addfile(header, content)
         self._tar.members.clear()  # type: ignore[attr-defined] # else it keeps every header
         header.name = path
+        if header.isreg():
+            padded = header.size + -header.size % tarfile.BLOCKSIZE
+            self._contents[path] = self._tar.offset - padded, header.size
+        elif header.islnk():
+            self._contents[path] = self._contents[header.linkname.removeprefix(".")]
+        else:
+            self._contents.pop(path, None)
 
 
 def _header(path: str, kind: bytes, *, mode: int, uid: int, gid: int) -> tarfile.TarInfo:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from uhm_builder.appliance import Appliance
 
-__all__ = ["PIECE", "Tree", "mount_layers", "mount_merged"]
+__all__ = ["PIECE", "Tree", "mount_layer", "mount_layers", "mount_merged"]
 
 PIECE = 1 << 20
 """Most bytes of a file that one call answers; guestfs's messages have at most 4 MiB."""
@@ -41,9 +41,14 @@ def mount_layers(appliance: Appliance, count: int) -> None:
     for point in _EMPTY:
         appliance.call("mkmountpoint", point)
     for number in range(1, count + 1):
-        appliance.call("mkmountpoint", f"/{number}")
-        with _damage("A layer of the image cannot be mounted."):
-            appliance.call("mount_vfs", "ro", "erofs", f"{_DEVICE}{number}", f"/{number}")
+        mount_layer(appliance, number)
+
+
+def mount_layer(appliance: Appliance, number: int) -> None:
+    """Mounts one of them. Raises DamagedImage."""
+    appliance.call("mkmountpoint", f"/{number}")
+    with _damage("A layer of the image cannot be mounted."):
+        appliance.call("mount_vfs", "ro", "erofs", f"{_DEVICE}{number}", f"/{number}")
 
 
 def mount_merged(appliance: Appliance, layers: Sequence[str], *, at: str = "/") -> None:

@@ -1,1 +1,1 @@
-"""Where container images come from: registries, the Docker Engine, Dockerfiles."""
+"""Where images come from: registries, the Docker Engine, Dockerfiles, archives, storage locations, other images."""

@@ -18,19 +18,22 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from uhm_builder.errors import RegistryDenied, RegistryUnreachable
+from uhm_builder.errors import RegistryDenied, RegistryUnreachable, UnsupportedImage
+from uhm_builder.sources.responses import HINT, read
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["HINT", "Authorizer", "Challenge", "Credentials", "load_credentials", "parse_challenge"]
+__all__ = ["Authorizer", "Challenge", "Credentials", "load_credentials", "parse_challenge"]
 
 HUB_KEYS = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io")
 TOKEN_SECONDS = 60.0
 """How long a token is good where the answer does not say (the specification's default)."""
 EARLY_SECONDS = 10.0
 CLIENT_ID = "uhmalguhm"
-HINT = "`uhm registry login` stores yours; UHM_REGISTRY_AUTH_FILE names a file with the operator's."
+ANSWER_MAX = 1 << 20
+ANSWER_SECONDS = 30.0
+"""Most that is read of an answer with a token, and how long it may take."""
 
 _PARAMETER = re.compile(r'([a-zA-Z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 
@@ -126,36 +129,53 @@ class Authorizer:
         if not realm.startswith("https://" if secure else ("https://", "http://")):
             raise RegistryUnreachable(f"The registry's challenge names no address that gives tokens, but {realm!r}.")
         query = {"service": challenge.parameters.get("service", ""), "scope": challenge.parameters.get("scope", scope)}
+        where = realm.partition("//")[2].partition("/")[0]
         try:
-            response = await self._ask(realm, {name: value for name, value in query.items() if value})
-        except httpx.TransportError as error:
-            raise RegistryUnreachable(f"{urlsplit(realm).netloc}, which gives tokens, does not answer.") from error
+            async with asyncio.timeout(ANSWER_SECONDS):
+                response, body = await self._ask(realm, {name: value for name, value in query.items() if value})
+        except UnsupportedImage as error:
+            raise RegistryUnreachable(f"{where}, which gives tokens, answers too much: {error.message}") from error
+        except (httpx.RequestError, httpx.InvalidURL, TimeoutError) as error:
+            raise RegistryUnreachable(f"{where}, which gives tokens, does not answer.") from error
         if response.status_code in (400, 401, 403):
             wanted = f" for {scope}" if scope else ""
             raise RegistryDenied(
-                f"{urlsplit(realm).netloc} gave no token{wanted}.",
+                f"{where} gave no token{wanted}.",
                 hint=f"The name may be wrong, or the registry wants (other) credentials: {HINT}",
             )
-        return _read_token(response)
+        return _read_token(response, body)
 
-    async def _ask(self, realm: str, query: dict[str, str]) -> httpx.Response:
+    async def _ask(self, realm: str, query: dict[str, str]) -> tuple[httpx.Response, bytes]:
+        """The answer, as it was sent. Raises UnsupportedImage for one without end."""
+        method, headers = "GET", {"Accept-Encoding": "identity"}
+        parameters: dict[str, Any] = {"params": query}
         if self._credentials and self._credentials.identity_token:
             form = {
                 "grant_type": "refresh_token",
                 "refresh_token": self._credentials.identity_token,
                 "client_id": CLIENT_ID,
             }
-            return await self.client.post(realm, data=query | form)
-        headers = {"Authorization": self._credentials.basic} if self._credentials else {}
-        return await self.client.get(realm, params=query, headers=headers)
+            method, parameters = "POST", {"data": query | form}
+        elif self._credentials:
+            headers["Authorization"] = self._credentials.basic
+        async with self.client.stream(method, realm, headers=headers, **parameters) as response:
+            return response, await read(response, at_most=ANSWER_MAX)
 
 
-def _read_token(response: httpx.Response) -> _Token:
+def _read_token(response: httpx.Response, body: bytes) -> _Token:
     try:
         response.raise_for_status()
-        answer: dict[str, Any] = response.json()
+        answer: dict[str, Any] = json.loads(body)
         text = str(answer.get("token") or answer["access_token"])
         seconds = float(answer.get("expires_in") or TOKEN_SECONDS)
-    except (httpx.HTTPStatusError, ValueError, KeyError, TypeError) as error:
+    except (
+        httpx.HTTPStatusError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise RegistryUnreachable(f"{response.request.url.host} answered without a token.") from error
     return _Token(f"Bearer {text}", time.monotonic() + max(seconds - EARLY_SECONDS, seconds / 2))

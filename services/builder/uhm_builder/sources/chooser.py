@@ -9,10 +9,11 @@ from uhm_builder.sources.buildkit import BuildKit
 from uhm_builder.sources.customized import CustomizedSource
 from uhm_builder.sources.dockerfile import DockerfileSource, Materials, Recipe
 from uhm_builder.sources.engine import Engine
+from uhm_builder.sources.engine_image import EngineSource
 from uhm_builder.sources.loaded import LoadedSource
+from uhm_builder.sources.platforms import TargetPlatform
 from uhm_builder.sources.pull import RegistrySource
 from uhm_builder.sources.reference import ENGINE_PREFIX, parse_reference
-from uhm_builder.sources.saved import EngineSource
 from uhm_builder.sources.storage import StorageSource
 from uhm_common.artifacts import ArtifactStore
 
@@ -59,15 +60,15 @@ class Sources:
         self._locations = locations
 
     def open(self, image: Image, reporter: Reporter) -> Source:
-        """The source of an image. Raises InvalidReference."""
-        architecture = self._settings.architecture
+        """The source of an image. Raises InvalidReference, InvalidPlatform."""
+        target = TargetPlatform.of(image.platform, architecture=self._settings.architecture)
         if image.archive is not None:
             return LoadedSource(
                 image,
                 archive=partial(self._contexts.path, image.archive.id, owner=image.owner),
                 artifacts=ArtifactStore(self._settings.artifacts_dir),
                 max_bytes=self._settings.max_archive_bytes,
-                architecture=architecture,
+                target=target,
                 reporter=reporter,
             )
         if image.customization is not None:
@@ -76,6 +77,7 @@ class Sources:
                 image=partial(self._images.get, owner=image.owner),
                 archive=partial(self._contexts.path, owner=image.owner),
                 views=self._views,
+                target=target,
                 store=ArtifactStore(self._settings.artifacts_dir),
                 max_bytes=self._settings.max_layer_bytes,
             )
@@ -89,7 +91,7 @@ class Sources:
                 ),
                 engine=Engine(self._settings.docker_host),
                 buildkit=self._buildkit,
-                architecture=architecture,
+                target=target,
                 reporter=reporter,
             )
         if reference.location:
@@ -98,18 +100,17 @@ class Sources:
                 owner=image.owner,
                 locations=self._locations,
                 artifacts=ArtifactStore(self._settings.artifacts_dir),
-                architecture=architecture,
+                target=target,
                 max_layer_bytes=self._settings.max_layer_bytes,
                 reporter=reporter,
             )
         if reference.in_engine:
             name = str(reference).removeprefix(ENGINE_PREFIX)
             engine = Engine(self._settings.docker_host)
-            return EngineSource(name, engine=engine, architecture=architecture, reporter=reporter)
+            return EngineSource(name, engine=engine, target=target, reporter=reporter)
         return RegistrySource(
             reference,
             client=self._clients.open(partial(self._registries.account, owner=image.owner)),
-            architecture=architecture,
+            target=target,
             reporter=reporter,
-            platform=image.platform,
         )

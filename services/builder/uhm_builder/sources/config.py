@@ -50,9 +50,9 @@ def parse_config(document: bytes, *, architecture: str) -> tuple[ImageConfig, tu
         raise UnsupportedImage("The image's configuration is not in the form of the specification.") from error
 
 
-def made_for(document: bytes) -> Platform:
-    """The platform in a configuration document. Raises UnsupportedImage for what is none."""
-    return _platform(_record(document), default="unknown")
+def made_for(document: bytes, *, architecture: str) -> Platform:
+    """The platform in a configuration document, of this architecture if it names none. Raises UnsupportedImage."""
+    return _platform(_record(document), default=architecture)
 
 
 def _record(document: bytes) -> dict[str, Any]:

@@ -1,6 +1,9 @@
 """Connections to registries: which certificates are trusted, and only hosts that the rules allow.
 
 httpx resolves a name where it connects, so that is where addresses are checked: in the network backend below it.
+
+HTTPS_PROXY, HTTP_PROXY and NO_PROXY are followed, as curl follows them. httpx looks at them only where it makes its own
+transport, so `_Proxied` does.
 """
 
 from __future__ import annotations
@@ -11,12 +14,13 @@ import socket
 import ssl
 from functools import lru_cache
 from typing import TYPE_CHECKING
+from urllib.request import getproxies, proxy_bypass
 
 import httpcore
 import httpx
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncIterator, Iterable
 
     from uhm_builder.hosts import HostRules, IPAddress
 
@@ -24,6 +28,8 @@ __all__ = ["connect", "trust"]
 
 TIMEOUT = httpx.Timeout(30, connect=5, pool=None)
 MAX_REDIRECTS = 5
+REDIRECT_MAX = 64 << 10
+"""Most that is read of the body of a redirect."""
 
 
 @lru_cache(maxsize=32)
@@ -42,14 +48,40 @@ def connect(rules: HostRules, *, tls: ssl.SSLContext, proxies: bool) -> httpx.As
     async def check(request: httpx.Request) -> None:
         rules.check_name(request.url.host)
 
+    direct = _Transport(rules, tls=tls)
     return httpx.AsyncClient(
-        transport=_Transport(rules, tls=tls),
+        transport=_Proxied(direct, tls=tls) if proxies else direct,
         verify=tls,
-        trust_env=proxies,
+        trust_env=False,
         timeout=TIMEOUT,
         max_redirects=MAX_REDIRECTS,
-        event_hooks={"request": [check]},
+        event_hooks={"request": [check], "response": [_shorten]},
     )
+
+
+async def _shorten(response: httpx.Response) -> None:
+    """Bounds what httpx reads by itself: the whole body of a redirect that it follows, decoded."""
+    if response.has_redirect_location and isinstance(response.stream, httpx.AsyncByteStream):
+        response.headers.pop("Content-Encoding", None)
+        response.stream = _Short(response.stream)
+
+
+class _Short(httpx.AsyncByteStream):
+    """The body of a redirect."""
+
+    def __init__(self, stream: httpx.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for chunk in self._stream:
+            size += len(chunk)
+            if size > REDIRECT_MAX:
+                raise httpx.RemoteProtocolError(f"a redirect has more than {REDIRECT_MAX} bytes")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 class _Transport(httpx.AsyncHTTPTransport):
@@ -60,6 +92,28 @@ class _Transport(httpx.AsyncHTTPTransport):
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=tls, max_keepalive_connections=20, keepalive_expiry=5, network_backend=_Backend(rules)
         )
+
+
+class _Proxied(httpx.AsyncBaseTransport):
+    """Goes through the environment's proxy for a URL's scheme, and past it to the hosts of NO_PROXY."""
+
+    def __init__(self, direct: httpx.AsyncBaseTransport, *, tls: ssl.SSLContext) -> None:
+        self._direct = direct
+        self._proxies = {
+            scheme: httpx.AsyncHTTPTransport(verify=tls, proxy=url if "://" in url else f"http://{url}")
+            for scheme, url in getproxies().items()
+            if scheme in ("http", "https") and url
+        }
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        url = request.url
+        past = any(proxy_bypass(host) for host in (url.host, url.netloc.decode()))
+        proxy = None if past else self._proxies.get(url.scheme)
+        return await (proxy or self._direct).handle_async_request(request)
+
+    async def aclose(self) -> None:
+        for transport in (self._direct, *self._proxies.values()):
+            await transport.aclose()
 
 
 class _Backend(httpcore.AsyncNetworkBackend):

@@ -13,6 +13,8 @@ from uhm_builder.errors import NoSuchImage
 from uhm_builder.images import Layer, StageName, Status
 from uhm_builder.inside.customize import write_layer
 from uhm_builder.mkfs import space_checked
+from uhm_builder.pieces import PIECE
+from uhm_builder.sources.platforms import Platform
 from uhm_builder.sources.source import Resolved
 from uhm_builder.threads import in_thread
 from uhm_common.errors import NotFound
@@ -26,11 +28,10 @@ if TYPE_CHECKING:
     from uhm_builder.inside.views import Views
     from uhm_builder.layers import LayerMaker
     from uhm_builder.mkfs import Conversion
+    from uhm_builder.sources.platforms import TargetPlatform
     from uhm_common.artifacts import ArtifactStore
 
 __all__ = ["CustomizedSource"]
-
-PIECE = 1 << 20
 
 
 class CustomizedSource:
@@ -43,6 +44,7 @@ class CustomizedSource:
         image: Callable[[str], Awaitable[Image | None]],
         archive: Callable[[str], Awaitable[Path]],
         views: Views,
+        target: TargetPlatform,
         store: ArtifactStore,
         max_bytes: int,
     ) -> None:
@@ -51,6 +53,7 @@ class CustomizedSource:
         self._image = image
         self._archive = archive
         self._views = views
+        self._target = target
         self._store = store
         self._max_bytes = max_bytes
         self._staged = ExitStack()
@@ -59,10 +62,11 @@ class CustomizedSource:
         self._diff_id = ""
 
     async def resolve(self) -> StageName:
-        """Finds the image below; what it becomes, only customising it tells. Raises NoSuchImage."""
+        """Finds the image below; what it becomes, only customising it tells. Raises NoSuchImage, UnsupportedImage."""
         found = await self._image(self._wish.image)
         if found is None or found.status is not Status.READY:
             raise NoSuchImage(f"The image {self._wish.image} is not there any more.", hint="`uhm images` lists yours.")
+        self._target.check(Platform(architecture=found.config.architecture or self._target.architecture))
         self._below = found
         return StageName.CUSTOMIZE
 
@@ -70,7 +74,7 @@ class CustomizedSource:
         """Writes the new layer. Raises CustomizationFailed, LayerTooLarge, NoSpace, and what a view raises."""
         wish, below = self._wish, self._below
         archives = {each.context: await self._archive(each.context) for each in wish.copy_in}
-        self._tar = self._staged.enter_context(self._store.stage()) / "layer.tar"
+        self._tar = await in_thread(partial(self._staged.enter_context, self._store.stage())) / "layer.tar"
         if wish != replace(wish, copy_in=(), write=(), ssh_keys=(), users=(), run_first_boot=()):
             with space_checked(self._tar), self._tar.open("w+b") as output:
                 question = partial(write_layer, wish=wish, archives=archives, output=output, max_bytes=self._max_bytes)
@@ -95,7 +99,7 @@ class CustomizedSource:
 
     async def close(self) -> None:
         """Deletes what was staged."""
-        self._staged.close()
+        await in_thread(self._staged.close)
 
     async def _fill(self, into: Conversion) -> None:
         await in_thread(partial(self._copy, into), interrupt=into.interrupt)

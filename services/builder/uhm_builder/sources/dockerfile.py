@@ -19,9 +19,11 @@ from docker.errors import APIError, NotFound
 
 from uhm_builder.errors import InvalidContext
 from uhm_builder.images import StageName
+from uhm_builder.inflate import GZIP_MAGIC, ZSTD_MAGIC
 from uhm_builder.sources.buildkit import BuildOrder
 from uhm_builder.sources.classic import ClassicBuild
-from uhm_builder.sources.saved import EngineSource
+from uhm_builder.sources.engine_image import EngineSource
+from uhm_builder.sources.reference import BUILDS, CACHE
 from uhm_builder.threads import in_thread
 from uhm_common.errors import UhmError
 
@@ -33,14 +35,13 @@ if TYPE_CHECKING:
     from uhm_builder.layers import LayerMaker
     from uhm_builder.sources.buildkit import BuildKit
     from uhm_builder.sources.engine import Engine
+    from uhm_builder.sources.platforms import TargetPlatform
     from uhm_builder.sources.source import Reporter, Resolved
 
 __all__ = ["DockerfileSource", "Materials", "Recipe"]
 
-MAGICS = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
+MAGICS = (GZIP_MAGIC, b"BZh", b"\xfd7zXZ\0", ZSTD_MAGIC)
 """Of gzip, bzip2, xz and Zstandard."""
-CACHE = "uhm-cache"
-BUILDS = "uhm-build"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +81,7 @@ class DockerfileSource:
         materials: Materials,
         engine: Engine,
         buildkit: BuildKit,
-        architecture: str,
+        target: TargetPlatform,
         reporter: Reporter,
     ) -> None:
         self._recipe = recipe
@@ -90,7 +91,7 @@ class DockerfileSource:
         self._reporter = reporter
         self._has_buildkit = False
         name = recipe.order.tag
-        self._built = EngineSource(name, engine=engine, architecture=architecture, reporter=reporter)
+        self._built = EngineSource(name, engine=engine, target=target.of_any_variant, reporter=reporter)
         self._path: Path
 
     async def resolve(self) -> StageName:

@@ -17,6 +17,7 @@ from docker.errors import APIError, DockerException, ImageNotFound
 from docker.transport.unixconn import UnixHTTPAdapter, UnixHTTPConnection, UnixHTTPConnectionPool
 
 from uhm_builder.errors import EngineUnreachable, NotInEngine
+from uhm_builder.pieces import PIECE
 from uhm_common.errors import InternalError
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ __all__ = ["Engine", "EngineFailed"]
 
 ANSWER_SECONDS = 3600
 """How long a step of a build may say nothing."""
-CHUNK = 1 << 20
 API_VERSION = "1.41"
 """Of Docker Engine 20.10; later ones speak it too."""
 
@@ -102,7 +102,7 @@ class Engine:
     def save(self, name: str) -> Iterator[bytes]:
         """The archive that `docker save` makes, in pieces. Raises NotInEngine, EngineUnreachable."""
         with self.errors(name):
-            yield from self.client.get_image(name, chunk_size=CHUNK)
+            yield from self.client.get_image(name, chunk_size=PIECE)
 
     def renewed(self) -> Engine:
         """Another conversation with the same engine, which was not interrupted."""

@@ -25,7 +25,8 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from isal import igzip
 
-from uhm_builder.sources.archive import chain_ids
+from uhm_builder.pieces import PIECE
+from uhm_builder.sources.saved_stream import chain_ids
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["LayerDatabase", "LayerUnreadable", "StoredLayer"]
 
 DRIVER = "overlay2"
-BUFFER = 1 << 20
 LINE_MAX = 64 << 20
 FILE, SEGMENT = 1, 2
 """The kinds of entries of a tar-split record."""
@@ -140,7 +140,7 @@ class _Files:
                 raise ValueError(message)
             left = size
             while left:
-                piece = file.read(min(left, BUFFER))
+                piece = file.read(min(left, PIECE))
                 if not piece:
                     message = f"{name!r} became shorter"
                     raise ValueError(message)

@@ -10,8 +10,9 @@ from uhm_builder.errors import ContentMismatch, InvalidArchive, UnsupportedImage
 from uhm_builder.images import Layer, StageName
 from uhm_builder.inflate import GZIP_MAGIC, ZSTD_MAGIC, Inflater
 from uhm_builder.mkfs import space_checked
-from uhm_builder.sources.config import parse_config
-from uhm_builder.sources.packed import PIECE, PackedImages
+from uhm_builder.pieces import PIECE
+from uhm_builder.sources.config import made_for, parse_config
+from uhm_builder.sources.packed import PackedImages
 from uhm_builder.sources.source import Resolved, together
 from uhm_builder.threads import in_thread
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from uhm_builder.layers import LayerMaker
     from uhm_builder.mkfs import Conversion
     from uhm_builder.sources.packed import Entry, PackedImage
+    from uhm_builder.sources.platforms import TargetPlatform
     from uhm_builder.sources.source import Reporter
     from uhm_common.artifacts import ArtifactStore
 
@@ -42,7 +44,7 @@ class LoadedSource:
         archive: Callable[[], Awaitable[Path]],
         artifacts: ArtifactStore,
         max_bytes: int,
-        architecture: str,
+        target: TargetPlatform,
         reporter: Reporter,
     ) -> None:
         """`archive` answers the upload; unpacked it may have `max_bytes`."""
@@ -50,7 +52,7 @@ class LoadedSource:
         self._archive = archive
         self._artifacts = artifacts
         self._max_bytes = max_bytes
-        self._architecture = architecture
+        self._target = target
         self._reporter = reporter
         self._stack = ExitStack()
         self._stopped = False
@@ -72,8 +74,10 @@ class LoadedSource:
         chosen = _chosen(self._packed.images(), self._image.archive.name)
         if not self._image.reference and not chosen.reference:
             raise InvalidArchive("The image has no name in the archive.", hint="Give it one: `uhm load -t NAME`.")
-        manifest = self._packed.manifest(chosen, architecture=self._architecture)
-        config, diff_ids = parse_config(manifest.config, architecture=self._architecture)
+        manifest = self._packed.manifest(chosen, target=self._target)
+        architecture = self._target.architecture
+        self._target.check(manifest.platform or made_for(manifest.config, architecture=architecture))
+        config, diff_ids = parse_config(manifest.config, architecture=architecture)
         if len(diff_ids) != len(manifest.layers):
             raise UnsupportedImage(
                 f"The manifest has {len(manifest.layers)} layers, the configuration {len(diff_ids)}."

@@ -8,15 +8,12 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from uhm_builder.errors import InvalidPlatform, UnsupportedImage
 from uhm_builder.sources.platforms import Platform, parse_platform
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-__all__ = ["ACCEPTED", "Descriptor", "Index", "Manifest", "choose", "not_offered", "parse_manifest"]
+__all__ = ["ACCEPTED", "Descriptor", "Index", "Manifest", "parse_manifest"]
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -129,22 +126,6 @@ def parse_manifest(document: bytes, *, content_type: str) -> Manifest | Index:
     if manifest.config.media_type not in CONFIGS:
         raise UnsupportedImage(f"This is not a container image but {kind[:100]}.")
     return manifest
-
-
-def choose(index: Index, *, architecture: str) -> Descriptor:
-    """The manifest for Linux on this architecture, of no variant if there is one. Raises UnsupportedImage."""
-    wanted = Platform(architecture=architecture)
-    if chosen := index.find(wanted):
-        return chosen
-    raise not_offered(wanted, index.offered)
-
-
-def not_offered(wanted: Platform, offered: Iterable[str]) -> UnsupportedImage:
-    """Says what there is instead."""
-    return UnsupportedImage(
-        f"The image is not made for {wanted}, only for {', '.join(sorted(offered)) or 'nothing'}.",
-        hint="Choose a tag for this platform.",
-    )
 
 
 def _layer(record: dict[str, Any]) -> Descriptor:

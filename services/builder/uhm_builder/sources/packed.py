@@ -19,14 +19,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from uhm_builder.errors import ContentMismatch, InvalidArchive, InvalidReference
-from uhm_builder.sources.manifest import Descriptor, Index, choose, parse_manifest
+from uhm_builder.pieces import PIECE
+from uhm_builder.sources.manifest import Descriptor, Index, parse_manifest
 from uhm_builder.sources.reference import parse_reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Entry", "PackedImage", "PackedImages", "PackedManifest"]
+    from uhm_builder.sources.platforms import Platform, TargetPlatform
+
+__all__ = ["BLOBS", "JSON_MAX", "Entry", "PackedImage", "PackedImages", "PackedManifest"]
 
 ENTRIES_MAX = 20_000
 JSON_MAX = 4 << 20
@@ -34,7 +37,6 @@ EXTENDED_MAX = 1 << 20
 """Bytes of one extended header (pax, GNU long name), which tarfile reads as a whole."""
 LINKS_MAX = 8
 INDEXES_MAX = 4
-PIECE = 1 << 20
 BLOBS = "blobs/sha256/"
 CONTAINERD_NAME = "io.containerd.image.name"
 OCI_NAME = "org.opencontainers.image.ref.name"
@@ -64,6 +66,8 @@ class PackedManifest:
     digest: str
     config: bytes
     layers: tuple[Entry, ...]
+    platform: Platform | None = None
+    """As which an index has it, where one had to be chosen from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,12 +105,16 @@ class PackedImages:
         """Reads the headers. Raises InvalidArchive where it is no tar archive, or one with too many entries."""
         self._path = path
         self._members: dict[str, tarfile.TarInfo] = {}
+        entries = 0
         try:
             with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:", tarinfo=_Member) as archive:
                 while (member := archive.next()) is not None:
-                    self._members[posixpath.normpath(member.name)] = member
-                    if len(self._members) > ENTRIES_MAX:
+                    archive.members.clear()  # type: ignore[attr-defined] # else it keeps those of repeated names, too
+                    entries += 1
+                    if entries > ENTRIES_MAX:
                         raise InvalidArchive(f"The archive has more than {ENTRIES_MAX} entries.")
+                    member.pax_headers = {}  # a global header would be in each of them
+                    self._members[posixpath.normpath(member.name)] = member
         except (tarfile.TarError, RecursionError, ValueError) as error:
             raise InvalidArchive(
                 f"The upload is not a tar archive that can be read: {error}.",
@@ -124,10 +132,13 @@ class PackedImages:
             hint="Send what `docker save` writes, not `docker export`; or an OCI image layout.",
         )
 
-    def manifest(self, image: PackedImage, *, architecture: str) -> PackedManifest:
-        """What the image is made of, for this architecture. Raises what the rest here does, and UnsupportedImage."""
+    def manifest(self, image: PackedImage, *, target: TargetPlatform) -> PackedManifest:
+        """What the image is made of, for this platform where it has several.
+
+        Raises what the rest here does, and UnsupportedImage.
+        """
         if image.manifests:
-            return self._manifest(Index(manifests=image.manifests), architecture=architecture)
+            return self._manifest(Index(manifests=image.manifests), target=target)
         config = self._document(self._entry(image.config))
         layers = tuple(self._entry(name) for name in image.layers)
         return PackedManifest(digest=f"sha256:{hashlib.sha256(config).hexdigest()}", config=config, layers=layers)
@@ -149,15 +160,15 @@ class PackedImages:
         if entry.digest and (found := f"sha256:{sha256.hexdigest()}") != entry.digest:
             raise ContentMismatch(f"{entry.name} in the archive has the digest {found}.", hint="It is damaged.")
 
-    def _manifest(self, index: Index, *, architecture: str) -> PackedManifest:
+    def _manifest(self, index: Index, *, target: TargetPlatform) -> PackedManifest:
         for _ in range(INDEXES_MAX):
-            chosen = choose(index, architecture=architecture) if len(index.manifests) > 1 else index.manifests[0]
+            chosen, platform = _chosen(index, target=target)
             document = self._document(self._blob(chosen))
             found = parse_manifest(document, content_type=chosen.media_type)
             if not isinstance(found, Index):
                 config = self._document(self._blob(found.config))
                 layers = tuple(self._blob(layer) for layer in found.layers)
-                return PackedManifest(digest=chosen.digest, config=config, layers=layers)
+                return PackedManifest(digest=chosen.digest, config=config, layers=layers, platform=platform)
             index = found
         raise InvalidArchive(f"The archive has indexes in indexes, more than {INDEXES_MAX} deep.")
 
@@ -195,6 +206,15 @@ class PackedImages:
         if entry.size > JSON_MAX:
             raise InvalidArchive(f"{entry.name} in the archive has more than {JSON_MAX} bytes.")
         return b"".join(self.pieces(entry))
+
+
+def _chosen(index: Index, *, target: TargetPlatform) -> tuple[Descriptor, Platform | None]:
+    """The entry to go on with, and as what; an only one may say nothing, or lead to an index."""
+    if len(index.manifests) == 1:
+        return index.manifests[0], index.manifests[0].made_for
+    if not target.runnable or (found := index.find(target.platform)) is None:
+        raise target.refusal(index.offered)
+    return found, found.made_for
 
 
 def _records(document: Any, *, key: str = "") -> list[dict[str, Any]]:

@@ -16,8 +16,7 @@ from uhm_builder.errors import ContentMismatch, UnsupportedImage
 from uhm_builder.images import Layer, StageName
 from uhm_builder.inflate import Inflater
 from uhm_builder.sources.config import made_for, parse_config
-from uhm_builder.sources.manifest import Index, Manifest, not_offered, parse_manifest
-from uhm_builder.sources.platforms import Platform, parse_platform
+from uhm_builder.sources.manifest import Index, Manifest, parse_manifest
 from uhm_builder.sources.source import Resolved, together
 from uhm_builder.threads import in_thread
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from uhm_builder.layers import LayerMaker
     from uhm_builder.mkfs import Conversion
     from uhm_builder.sources.manifest import Descriptor
+    from uhm_builder.sources.platforms import Platform, TargetPlatform
     from uhm_builder.sources.reference import Reference
     from uhm_builder.sources.registry import RegistryClient, Repository
     from uhm_builder.sources.source import Reporter
@@ -38,19 +38,11 @@ class RegistrySource:
     """A `Source` behind a registry's reference. The client ends with it."""
 
     def __init__(
-        self,
-        reference: Reference,
-        *,
-        client: RegistryClient,
-        architecture: str,
-        reporter: Reporter,
-        platform: str = "",
+        self, reference: Reference, *, client: RegistryClient, target: TargetPlatform, reporter: Reporter
     ) -> None:
-        """`platform` is what was asked for; without one it is that of the machines here, which have `architecture`."""
         self._reference = reference
-        self._platform = parse_platform(platform) if platform else Platform(architecture=architecture)
         self._client = client
-        self._architecture = architecture
+        self._target = target
         self._reporter = reporter
         self._repository: Repository
         self._wanted: dict[str, Descriptor] = {}
@@ -61,14 +53,15 @@ class RegistrySource:
         self._repository, document, content_type = await self._client.manifest(self._reference)
         manifest = parse_manifest(document, content_type=content_type)
         digest = f"sha256:{hashlib.sha256(document).hexdigest()}"
+        platform = None
         if isinstance(manifest, Index):
-            manifest = await self._manifest_in(manifest)
+            manifest, platform = await self._manifest_in(manifest)
         if len(manifest.layers) > MAX_LAYERS:
             raise UnsupportedImage(f"The image has {len(manifest.layers)} layers; a disk holds {MAX_LAYERS}.")
         configuration = await self._repository.document(manifest.config)
-        if not self._runnable:
-            raise self._refusal({str(made_for(configuration))})
-        config, diff_ids = parse_config(configuration, architecture=self._architecture)
+        architecture = self._target.architecture
+        self._target.check(platform or made_for(configuration, architecture=architecture))
+        config, diff_ids = parse_config(configuration, architecture=architecture)
         if len(diff_ids) != len(manifest.layers):
             raise UnsupportedImage(
                 f"The manifest has {len(manifest.layers)} layers, the configuration {len(diff_ids)}."
@@ -80,38 +73,26 @@ class RegistrySource:
         )
         return Resolved(digest=digest, config=config, layers=self._layers)
 
-    async def _manifest_in(self, index: Index) -> Manifest:
-        """The manifest for the platform. Raises UnsupportedImage with the platforms there are."""
+    async def _manifest_in(self, index: Index) -> tuple[Manifest, Platform | None]:
+        """The manifest for the platform, as which its index has it. Raises UnsupportedImage with those there are."""
         offered: set[str] = set()
         waiting: list[Index | Descriptor] = [index]
         for number, each in enumerate(waiting):  # which grows meanwhile
             if number == INDEXES_MAX:
                 raise UnsupportedImage(f"The image is an index of more than {INDEXES_MAX - 1} indexes.")
             found = each if isinstance(each, Index) else await self._read(each)
-            if isinstance(found, Index) and self._runnable and (chosen := found.find(self._platform)):
-                found = await self._read(chosen)
+            platform = None
+            if isinstance(found, Index) and self._target.runnable and (chosen := found.find(self._target.platform)):
+                found, platform = await self._read(chosen), chosen.made_for
             if isinstance(found, Manifest):
-                return found
+                return found, platform
             offered |= found.offered
             waiting += found.indexes
-        raise self._refusal(offered)
+        raise self._target.refusal(offered)
 
     async def _read(self, descriptor: Descriptor) -> Manifest | Index:
         document, content_type = await self._repository.manifest(descriptor.digest)
         return parse_manifest(document, content_type=content_type or descriptor.media_type)
-
-    @property
-    def _runnable(self) -> bool:
-        return (self._platform.os, self._platform.architecture) == ("linux", self._architecture)
-
-    def _refusal(self, offered: set[str]) -> UnsupportedImage:
-        if self._runnable:
-            return not_offered(self._platform, offered)
-        return UnsupportedImage(
-            f"Machines here run linux/{self._architecture}, not {self._platform}. "
-            f"The image is made for {', '.join(sorted(offered)) or 'nothing'}.",
-            hint="Leave the platform out, or ask a system on a machine of that kind.",
-        )
 
     async def build(self) -> Resolved:
         """What a registry has is built already."""

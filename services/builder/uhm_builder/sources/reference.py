@@ -9,7 +9,8 @@
 The first component is a registry's domain where it has a dot, a colon or an upper-case letter, or is `localhost`; else
 the registry is docker.io, and a name of one component there begins with `library/` (github.com/distribution/reference).
 `docker-daemon:` before a name stands for an image that the local Docker Engine holds (containers-transports(5)),
-`storage:LOCATION/` for one at a storage location of the user's.
+`storage:LOCATION/` for one at a storage location of the user's. What the engine holds of builds here is their owners'
+alone, and has names that nobody can ask for.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from dataclasses import dataclass, replace
 from uhm_builder.errors import InvalidReference
 
 __all__ = [
+    "BUILDS",
+    "CACHE",
     "DEFAULT_REGISTRY",
     "DEFAULT_TAG",
     "ENGINE_PREFIX",
@@ -35,6 +38,8 @@ ENGINE_PREFIX = "docker-daemon:"
 STORAGE_PREFIX = "storage:"
 LEGACY_REGISTRY = "index.docker.io"
 OFFICIAL = "library/"
+CACHE, BUILDS = "uhm-cache", "uhm-build"
+"""Repositories of the engine that have what builds of all users leave there (`uhm_builder.sources.dockerfile`)."""
 NAME_MAX = 255
 
 _LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
@@ -103,6 +108,11 @@ def parse_reference(text: str, *, tag: str = "", default_tag: str = DEFAULT_TAG)
         )
     registry, path = _domain_and_path(name)
     _check_name(text, registry, path)
+    if in_engine and registry == DEFAULT_REGISTRY and path.removeprefix(OFFICIAL) in {CACHE, BUILDS}:
+        raise InvalidReference(
+            f"{text!r} is what the Docker Engine holds of a build here, and no image to take from it.",
+            hint="Name the image that the build made.",
+        )
     if not tag and not digest:
         tag = default_tag
     return Reference(registry=registry, path=path, tag=tag, digest=digest, in_engine=in_engine, location=location)

@@ -28,11 +28,12 @@ from uhm_builder.errors import (
     UnsupportedImage,
 )
 from uhm_builder.hosts import HostRules
+from uhm_builder.pieces import PIECE
 from uhm_builder.sources.challenge import Authorizer
 from uhm_builder.sources.connections import connect, trust
 from uhm_builder.sources.manifest import ACCEPTED
 from uhm_builder.sources.reference import DEFAULT_REGISTRY
-from uhm_builder.sources.responses import PIECE, check, is_untrusted, pieces, read, unreachable, verify
+from uhm_builder.sources.responses import check, is_untrusted, pieces, read, unreachable, verify
 from uhm_common.logs import get_logger
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ PAUSES = (0.2, 0.5, 1.0, 2.0)
 """Seconds before the second try, the third, …"""
 DOCUMENT_SECONDS = 120.0
 """For a manifest, all tries together."""
+LOGIN_MAX = 1 << 20
 LOGIN_SECONDS = 30.0
 
 
@@ -214,12 +216,12 @@ class RegistryClient:
         """Shows the user's credentials to a registry. Raises RegistryDenied, RegistryUnreachable, NotInRegistry."""
         url, authorizer = await self._registry(registry)
         host = urlsplit(url).netloc
-        ask = partial(authorizer.client.get, f"{url}/v2/", follow_redirects=True)
+        ask = partial(_look, authorizer.client, f"{url}/v2/")
         try:
             async with asyncio.timeout(LOGIN_SECONDS):
                 response = await ask()
                 if response.status_code == httpx.codes.UNAUTHORIZED:
-                    response = await ask(headers=await authorizer.answer(response, scope=""))
+                    response = await ask(await authorizer.answer(response, scope=""))
             check(response, what=f"registry at {host}")
         except RegistryDenied as error:
             raise RegistryDenied(
@@ -228,7 +230,9 @@ class RegistryClient:
             ) from error
         except TimeoutError as error:
             raise RegistryUnreachable(f"The registry {host} does not answer.") from error
-        except httpx.TransportError as error:
+        except UnsupportedImage as error:
+            raise RegistryUnreachable(f"{host} answers too much for a registry: {error.message}") from error
+        except (httpx.RequestError, httpx.InvalidURL) as error:
             raise unreachable(host, error) from error
 
     async def _registry(self, registry: str) -> tuple[str, Authorizer]:
@@ -248,6 +252,14 @@ class RegistryClient:
     async def close(self) -> None:
         """Ends all connections."""
         await self._clients.aclose()
+
+
+async def _look(client: httpx.AsyncClient, url: str, authorization: Mapping[str, str] | None = None) -> httpx.Response:
+    """The answer to GET, whose body is passed over. Raises UnsupportedImage for one without end."""
+    headers = {"Accept-Encoding": "identity", **(authorization or {})}
+    async with client.stream("GET", url, headers=headers, follow_redirects=True) as response:
+        await read(response, at_most=LOGIN_MAX)
+    return response
 
 
 def is_loopback(host: str) -> bool:

@@ -17,14 +17,14 @@ from uhm_builder.errors import (
     RegistryUnreachable,
     UnsupportedImage,
 )
-from uhm_builder.sources.challenge import HINT
+from uhm_builder.pieces import PIECE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-__all__ = ["PIECE", "Transient", "check", "is_untrusted", "pieces", "read", "unreachable", "verify"]
+__all__ = ["HINT", "Transient", "check", "is_untrusted", "pieces", "read", "unreachable", "verify"]
 
-PIECE = 1 << 20
+HINT = "`uhm registry login` stores yours; UHM_REGISTRY_AUTH_FILE names a file with the operator's."
 PIECE_SECONDS = 300.0
 """In which a piece must come: whoever sends so slowly would hold a worker for ever."""
 
@@ -61,7 +61,7 @@ def check(response: httpx.Response, *, what: str) -> None:
     )
 
 
-def unreachable(host: str, error: httpx.TransportError) -> RegistryUnreachable | RateLimited:
+def unreachable(host: str, error: httpx.RequestError | httpx.InvalidURL) -> RegistryUnreachable | RateLimited:
     """The error for the user, after the last try."""
     if isinstance(error, Transient) and error.status == httpx.codes.TOO_MANY_REQUESTS:
         return RateLimited(f"{host} limits how often it may be asked.", hint="Try later, or configure credentials.")
@@ -71,12 +71,12 @@ def unreachable(host: str, error: httpx.TransportError) -> RegistryUnreachable |
             hint=f"`uhm registry login {host} --ca FILE` adds the authority's certificate.",
         )
     return RegistryUnreachable(
-        f"The registry {host} does not answer: {error or type(error).__name__}.",
+        f"The registry {host} does not answer: {str(error) or type(error).__name__}.",
         hint="Check the name of the registry and the network.",
     )
 
 
-def is_untrusted(error: httpx.TransportError) -> bool:
+def is_untrusted(error: httpx.RequestError | httpx.InvalidURL) -> bool:
     """Whether it is the other side's certificate, which another try does not make better."""
     return "CERTIFICATE_VERIFY_FAILED" in str(error)
 

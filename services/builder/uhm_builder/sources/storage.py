@@ -22,8 +22,9 @@ from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from typing import IO, TYPE_CHECKING
 
-from uhm_builder.errors import ContentMismatch, LayerTooLarge, StorageUnreachable, UnsupportedImage
+from uhm_builder.errors import ContentMismatch, LayerTooLarge, StorageUnreachable
 from uhm_builder.images import Layer, StageName
+from uhm_builder.sources.platforms import Platform
 from uhm_builder.sources.source import Resolved, together
 from uhm_builder.storage.content import Content
 from uhm_builder.storage.document import parse_document
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from uhm_builder.layers import LayerMaker
+    from uhm_builder.sources.platforms import TargetPlatform
     from uhm_builder.sources.reference import Reference
     from uhm_builder.sources.source import Reporter
     from uhm_builder.storage.document import DocumentLayer
@@ -64,7 +66,7 @@ class StorageSource:
         owner: str,
         locations: Locations,
         artifacts: ArtifactStore,
-        architecture: str,
+        target: TargetPlatform,
         max_layer_bytes: int,
         reporter: Reporter,
     ) -> None:
@@ -72,7 +74,7 @@ class StorageSource:
         self._owner = owner
         self._locations = locations
         self._artifacts = artifacts
-        self._architecture = architecture
+        self._target = target
         self._max_layer_bytes = max_layer_bytes
         self._reporter = reporter
         self._opened: Opened
@@ -85,11 +87,7 @@ class StorageSource:
         self._opened = await self._stack.enter_async_context(opening)
         body = await self._opened.layout.document(self._opened.store, self._reference)
         document = parse_document(body, name=str(self._reference))
-        if document.config.architecture != self._architecture:
-            raise UnsupportedImage(
-                f"The image is for linux/{document.config.architecture}; this machine runs linux/{self._architecture}.",
-                hint="Choose a tag for this platform.",
-            )
+        self._target.check(Platform(architecture=document.config.architecture))
         self._layers = tuple([(await in_thread(partial(self._layer, layer)), layer) for layer in document.layers])
         return Resolved(
             digest=f"sha256:{hashlib.sha256(body).hexdigest()}",

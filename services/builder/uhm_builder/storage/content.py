@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from uhm_builder.pieces import PIECE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["PIECE", "Content"]
-
-PIECE = 1 << 20
+__all__ = ["Content"]
 
 Part = bytes | Path
 
@@ -40,7 +40,7 @@ class Content:
         return cls(parts=parts, size=size, digest=f"sha256:{sha256.hexdigest()}")
 
     def pieces(self, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
-        """Bytes from an offset on, in pieces of at most a mebibyte. Raises OSError."""
+        """Bytes from an offset on, in pieces of at most PIECE bytes. Raises OSError."""
         left = self.size - offset if length is None else min(length, self.size - offset)
         for part in self.parts:
             size = _size(part)

@@ -26,7 +26,7 @@ from uhm_builder.errors import (
     StorageRefused,
     StorageUnreachable,
 )
-from uhm_builder.storage.content import PIECE
+from uhm_builder.pieces import PIECE
 from uhm_builder.storage.objects import Stored, ignore
 from uhm_builder.threads import in_thread
 

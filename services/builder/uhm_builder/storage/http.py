@@ -14,13 +14,13 @@ from uhm_builder.sources.connections import connect, trust
 from uhm_builder.sources.responses import pieces
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
     from uhm_builder.hosts import HostRules
     from uhm_builder.storage.content import Content
     from uhm_builder.storage.objects import Report
 
-__all__ = ["Answer", "answered", "ask", "checked", "open_client", "sent"]
+__all__ = ["Answer", "answered", "ask", "checked", "open_client", "received", "sent"]
 
 TIMEOUT = httpx.Timeout(60, connect=5)
 PASSING = (httpx.codes.LOCKED, httpx.codes.TOO_MANY_REQUESTS)
@@ -75,6 +75,36 @@ async def ask(
     return Answer(response=response, body=bytes(body))
 
 
+async def received(
+    client: httpx.AsyncClient,
+    url: str,
+    *,
+    where: str,
+    what: str,
+    headers: dict[str, str] | None = None,
+    offset: int = 0,
+    length: int | None = None,
+    follow_redirects: bool = False,
+) -> AsyncGenerator[bytes, None]:
+    """The body by GET, with a range where a part is asked for; a server that knows none sends all, which is cut."""
+    headers = {"Accept-Encoding": "identity"} | (headers or {})
+    if offset or length is not None:
+        end = "" if length is None else str(offset + length - 1)
+        headers["Range"] = f"bytes={offset}-{end}"
+    with answered(where):
+        async with client.stream("GET", url, headers=headers, follow_redirects=follow_redirects) as response:
+            checked(response, where=where, what=what)
+            skip = offset if response.status_code == httpx.codes.OK else 0
+            async with aclosing(pieces(response, skip=skip)) as parts:
+                async for part in parts:
+                    piece = part if length is None else part[:length]
+                    length = None if length is None else length - len(piece)
+                    if piece:
+                        yield piece
+                    if length == 0:
+                        return
+
+
 async def sent(content: Content, *, offset: int, length: int, report: Report) -> AsyncIterator[bytes]:
     """A part of content as the body of a request; `report` hears the offset that has been passed on."""
     pieces = content.pieces(offset, length)
@@ -86,10 +116,10 @@ async def sent(content: Content, *, offset: int, length: int, report: Report) ->
 
 @contextmanager
 def answered(where: str) -> Iterator[None]:
-    """Turns a connection that fails into StorageUnreachable."""
+    """Turns a request that fails into StorageUnreachable."""
     try:
         yield
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:
         raise StorageUnreachable(
             f"{where} does not answer: {str(error).rstrip('.') or type(error).__name__}.",
             hint="Check its address, and that it is up.",

@@ -63,20 +63,27 @@ async def read_index(store: ObjectStore, layout: Layout) -> tuple[Entry, ...]:
         return _ENTRIES.validate_python(json.loads(body)["images"])
     except (ValidationError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise StorageRefused(
-            "The index at the storage location cannot be read.", hint="It is made anew when an image is published."
+            "The index at the storage location cannot be read.",
+            hint="It is made anew when an image is published, unless the location cannot list: there, delete it first.",
         ) from error
 
 
 async def renew_index(store: ObjectStore, layout: Layout, *, name: str, document: bytes) -> None:
-    """Has the index list all documents, among them the one that was just written as `name`."""
+    """Has the index list all documents, among them the one that was just written as `name`.
+
+    Raises what kept the index from being read where nothing but the index knows what there is.
+    """
+    unread: UhmError | None = None
     try:
         known = {entry.name: entry for entry in await read_index(store, layout)}
     except (StorageRefused, StorageUnreachable) as error:
         log.warning("storage.index_unreadable", error=str(error))
-        known = {}
+        known, unread = {}, error
     listed = await _listing(store, layout)
     for attempt in range(1, ROUNDS + 1):
         if name not in listed:  # it cannot list
+            if unread is not None:
+                raise unread
             known[name] = Entry(name=name, version=UNLISTED, image=parse_document(document, name=name))
             listed = {entry: known[entry].version for entry in known}
         known = await _read(store, layout, listed, known)

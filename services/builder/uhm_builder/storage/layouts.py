@@ -245,8 +245,16 @@ class RegistryLayout:
                 f"A disk in format {format} cannot be published in a registry.",
                 hint=f"KubeVirt reads {' and '.join(CONTAINER_DISKS)}.",
             )
-        if len(tag) + len(ARTIFACT_SUFFIX) > TAG_MAX or name == INDEX_REPOSITORY:
-            raise InvalidStorage(f"An image named {reference} cannot be published in a registry.")
+        if name == INDEX_REPOSITORY:
+            raise InvalidStorage(
+                f"An image named {reference} cannot be published in a registry.", hint="The index has this name there."
+            )
+        if len(tag) + len(ARTIFACT_SUFFIX) > TAG_MAX or tag.endswith(ARTIFACT_SUFFIX):
+            raise InvalidStorage(
+                f"An image with the tag {tag!r} cannot be published in a registry.",
+                hint=f"Give it one of up to {TAG_MAX - len(ARTIFACT_SUFFIX)} characters without "
+                f"{ARTIFACT_SUFFIX!r} at its end: that is what is put behind the tags of artifacts.",
+            )
 
     def uploads(self, image: Publishable) -> tuple[Upload, ...]:
         """Layers; the containerDisk, the artifact, and the document for the index."""

@@ -236,7 +236,8 @@ async def try_out(opened: Opened) -> None:
                 await store.delete(name)
         if step == "deleted" and isinstance(error, StorageRefused) and not opened.layout.deletes:
             return
-        raise type(error)(f"Nothing can be {step} there. {error.message}", hint=error.hint) from error
+        kind = StorageRefused if isinstance(error, ContentMismatch) else type(error)  # the location's fault, not ours
+        raise kind(f"Nothing can be {step} there. {error.message}", hint=error.hint) from error
 
 
 def _exists(name: str) -> StorageExists:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from uhm_builder.errors import InvalidStorage
+from uhm_builder.messages import timestamp
 from uhm_builder.storage.places import DirectoryPlace, RegistryPlace, S3Place, WebDavPlace
 from uhmalguhm.builder.v1 import storage_pb2
 
@@ -47,7 +48,7 @@ def place_asked_for(storage: storage_pb2.Storage) -> Place:
 
 def storage_message(location: Location) -> storage_pb2.Storage:
     """A location, without its secret."""
-    message = storage_pb2.Storage(name=location.name, create_time=_timestamp(location.created_at))
+    message = storage_pb2.Storage(name=location.name, create_time=timestamp(location.created_at))
     match location.place:
         case DirectoryPlace(path=path):
             message.directory.path = path
@@ -82,8 +83,8 @@ def publication_message(publication: Publication) -> storage_pb2.Publication:
         reason=publication.reason,
         done_bytes=publication.done_bytes,
         total_bytes=publication.total_bytes,
-        create_time=_timestamp(publication.created_at),
-        end_time=None if publication.ended_at is None else _timestamp(publication.ended_at),
+        create_time=timestamp(publication.created_at),
+        end_time=None if publication.ended_at is None else timestamp(publication.ended_at),
     )
 
 
@@ -105,9 +106,3 @@ def published_message(entry: Entry) -> storage_pb2.PublishedImage:
     return storage_pb2.PublishedImage(
         reference=image.reference, digest=image.digest, publish_time=time, objects=objects
     )
-
-
-def _timestamp(nanoseconds: int) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromNanoseconds(nanoseconds)
-    return timestamp

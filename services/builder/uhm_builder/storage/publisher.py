@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from uhm_builder.errors import ContentMismatch, NoSuchImage, WorkLost
+from uhm_builder.errors import ContentMismatch, NoSuchImage, NoSuchStorage, WorkLost
 from uhm_builder.export.options import SUFFIXES, Compression, DiskFormat, ExportOptions
 from uhm_builder.images import Status
 from uhm_builder.storage.content import Content
@@ -101,22 +101,34 @@ class Publisher:
         log.info("publication.failed", publication_id=claim.id, reason=reason, attempt=claim.attempt)
 
     async def tidy(self, publication_id: str) -> None:
-        """Where a publication has ended: gives up what it began to upload, and the image's disk."""
+        """Where a publication has ended: gives up what it began to upload, and the image's disk.
+
+        An upload that cannot be given up now stays written down, and `PublicationUpkeep` calls this again.
+        """
         publication = await self._publications.get(publication_id)
         if publication is None or not publication.status.ended:
             return
-        if publication.uploads:
-            with suppress(UhmError, TimeoutError):
-                async with (
-                    asyncio.timeout(ABANDON_SECONDS),
-                    self._locations.open(publication.location, owner=publication.owner) as opened,
-                ):
-                    for name, token in publication.uploads.items():
-                        await opened.store.abandon(name, token)
+        if publication.uploads and await self._abandoned(publication):
             await self._publications.clear_uploads(publication_id)
         if publication.disk_digest:
             drop = partial(self._artifacts.drop_lease, publication.disk_digest, holder=lease_holder(publication_id))
             await in_thread(drop)
+
+    async def _abandoned(self, publication: Publication) -> bool:
+        """Gives up what a publication began to upload; False where that is to be tried again."""
+        try:
+            async with (
+                asyncio.timeout(ABANDON_SECONDS),
+                self._locations.open(publication.location, owner=publication.owner) as opened,
+            ):
+                for name, token in publication.uploads.items():
+                    await opened.store.abandon(name, token)
+        except NoSuchStorage:
+            return True
+        except (UhmError, TimeoutError) as error:
+            log.info("publication.uploads_left", publication_id=publication.id, error=repr(error))
+            return False
+        return True
 
     async def _try_later(self, claim: Claim, error: UhmError) -> None:
         if claim.attempt >= self._max_attempts:

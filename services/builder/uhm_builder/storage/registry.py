@@ -31,8 +31,7 @@ from uhm_builder.errors import (
 from uhm_builder.sources.challenge import Authorizer, Credentials
 from uhm_builder.sources.manifest import ACCEPTED
 from uhm_builder.sources.registry import HUB_HOST, is_loopback
-from uhm_builder.sources.responses import pieces
-from uhm_builder.storage.http import answered, ask, checked, open_client, sent
+from uhm_builder.storage.http import ask, checked, open_client, received, sent
 from uhm_builder.storage.objects import Stored, hashed, ignore
 
 if TYPE_CHECKING:
@@ -78,28 +77,23 @@ class RegistryStore:
         report(content.size)
 
     async def get(self, name: str, *, offset: int = 0, length: int | None = None) -> AsyncGenerator[bytes, None]:
-        """By GET, with a range where one is asked for; a registry that knows none sends the whole, which is cut."""
+        """By GET, with a range where one is asked for; a registry may send us elsewhere for it."""
         repository, _, _ = self._split(name)
-        end = "" if length is None else str(offset + length - 1)
-        headers = {"Accept-Encoding": "identity", "Accept": ", ".join(ACCEPTED)}
-        if offset or length is not None:
-            headers["Range"] = f"bytes={offset}-{end}"
         await self.stat(name)  # gets a token where one is wanted
-        headers |= self._authorizer.header(_scope(repository))
-        with answered(self._where):
-            async with self._client.stream(
-                "GET", self._address(name), headers=headers, follow_redirects=True
-            ) as response:
-                checked(response, where=self._where, what=name)
-                skip = offset if response.status_code == httpx.codes.OK else 0
-                async with aclosing(pieces(response, skip=skip)) as parts:
-                    async for part in parts:
-                        piece = part if length is None else part[:length]
-                        length = None if length is None else length - len(piece)
-                        if piece:
-                            yield piece
-                        if length == 0:
-                            return
+        headers = {"Accept": ", ".join(ACCEPTED)} | self._authorizer.header(_scope(repository))
+        content = received(
+            self._client,
+            self._address(name),
+            where=self._where,
+            what=name,
+            headers=headers,
+            offset=offset,
+            length=length,
+            follow_redirects=True,
+        )
+        async with aclosing(content) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def stat(self, name: str) -> Stored | None:
         """By HEAD."""

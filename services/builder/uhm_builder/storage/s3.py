@@ -34,7 +34,7 @@ from uhm_builder.errors import (
     StorageRefused,
     StorageUnreachable,
 )
-from uhm_builder.storage.content import PIECE
+from uhm_builder.pieces import PIECE
 from uhm_builder.storage.objects import Stored, hashed, ignore
 from uhm_builder.threads import in_thread
 

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from nats.errors import Error as NatsError
-
 from uhm_builder.errors import InvalidStorage, NoSuchPublication, StillBuilding
 from uhm_builder.export.options import DiskFormat
+from uhm_builder.hints import hints_on, until_changed
 from uhm_builder.images import Status
 from uhm_builder.pages import PageToken, page_size
 from uhm_builder.storage.index import read_index
 from uhm_builder.storage.layouts import public
 from uhm_builder.storage.locations import answer_soon, try_out
 from uhm_builder.storage.publications import NewPublication
-from uhm_common.errors import Unavailable
 from uhm_common.events import publication_cancel_subject, publication_progress_subject
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
-
-    from nats.aio.msg import Msg
+    from collections.abc import AsyncGenerator
 
     from uhm_builder.images import Image
     from uhm_builder.service import Images
@@ -38,8 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Page", "Storage"]
 
-POLL_SECONDS = 1.0
-HINTS_MAX = 100
 LOCATIONS, PUBLICATIONS = "storage locations", "publications"
 
 
@@ -133,7 +124,7 @@ class Storage:
     async def watch(self, publication_id: str, *, owner: str) -> AsyncGenerator[Publication, None]:
         """The publication now and at each change, until it has ended. Raises NoSuchPublication."""
         shown: Publication | None = None
-        async with self._hints(publication_id) as hints:
+        async with hints_on(publication_progress_subject(publication_id), events=self._events) as hints:
             while True:
                 publication = await self.publication(publication_id, owner=owner)
                 visible = replace(publication, lease_until=0, uploads={})
@@ -142,9 +133,10 @@ class Storage:
                     yield visible
                 if publication.status.ended:
                     return
-                async for hint in _until_changed(hints):
-                    shown = replace(shown, done_bytes=int(hint["done"]), total_bytes=int(hint["total"]))
-                    yield shown
+                async for hint in until_changed(hints):
+                    if "done" in hint:
+                        shown = replace(shown, done_bytes=int(hint["done"]), total_bytes=int(hint["total"]))
+                        yield shown
 
     async def _new(self, image: Image, location: str, disk_format: str, *, owner: str) -> NewPublication:
         if disk_format not in set(DiskFormat):
@@ -160,39 +152,6 @@ class Storage:
             location=location,
             format=disk_format,
         )
-
-    @asynccontextmanager
-    async def _hints(self, publication_id: str) -> AsyncIterator[asyncio.Queue[dict[str, Any]]]:
-        hints: asyncio.Queue[dict[str, Any]] = asyncio.Queue(HINTS_MAX)
-
-        async def heard(message: Msg) -> None:
-            if not hints.full():
-                hints.put_nowait(json.loads(message.data))
-
-        try:
-            subscription = await self._events.client.subscribe(publication_progress_subject(publication_id), cb=heard)
-        except (NatsError, Unavailable, OSError):
-            yield hints  # nothing comes, so the database is asked
-            return
-        try:
-            yield hints
-        finally:
-            with suppress(NatsError):  # where the connection is gone, the subscription is too
-                await subscription.unsubscribe()
-
-
-async def _until_changed(hints: asyncio.Queue[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
-    """Progress, up to a hint that the database changed, or a second."""
-    deadline = asyncio.get_running_loop().time() + POLL_SECONDS
-    while True:
-        try:
-            async with asyncio.timeout_at(deadline):
-                hint = await hints.get()
-        except TimeoutError:
-            return
-        if "changed" in hint:
-            return
-        yield hint
 
 
 def _page(found: list[Any], size: int, kind: str) -> Page:

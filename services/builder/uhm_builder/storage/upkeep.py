@@ -6,13 +6,12 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from nats.errors import Error as NatsError
-from nats.js.errors import APIError
 from sqlalchemy.exc import SQLAlchemyError
 
 from uhm_builder.storage.publications import LEASE_PREFIX
 from uhm_builder.threads import in_thread
-from uhm_common.errors import UhmError, Unavailable
+from uhm_builder.worker.lost import ask_again
+from uhm_common.errors import UhmError
 from uhm_common.events import PUBLICATIONS_REQUESTED, PUBLICATIONS_STREAM
 from uhm_common.logs import get_logger
 
@@ -79,17 +78,13 @@ class PublicationUpkeep:
         return [(path.parent.parent.name, path.name.removeprefix(LEASE_PREFIX)) for path in found]
 
     async def _ask_again(self) -> None:
-        """Puts publications that nobody holds into the queue again, where it is empty: their messages were lost."""
-        try:
-            state = (await self._events.stream.stream_info(PUBLICATIONS_STREAM)).state
-        except (NatsError, APIError, Unavailable, TimeoutError):
-            return
-        if state.messages:
-            return
-        lost = await self._publications.publishing(lease_before=time.time_ns() - int(self._lost_after * 1e9))
-        for publication in lost:
-            log.warning("publication.asked_again", publication_id=publication.id)
-            async with self._database.write() as session:
-                message_id = f"{publication.id}-{time.time_ns()}"
-                await self._outbox.add(session, PUBLICATIONS_REQUESTED, {"id": publication.id}, message_id=message_id)
-        self._outbox.wake()
+        await ask_again(
+            self._publications.publishing,
+            stream=PUBLICATIONS_STREAM,
+            subject=PUBLICATIONS_REQUESTED,
+            event="publication.asked_again",
+            database=self._database,
+            outbox=self._outbox,
+            events=self._events,
+            lost_after_seconds=self._lost_after,
+        )

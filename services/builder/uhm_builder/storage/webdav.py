@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, cast
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -19,8 +19,7 @@ from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 
 from uhm_builder.errors import ContentMismatch, NotAtStorage, StorageRefused, StorageUnreachable
-from uhm_builder.sources.responses import pieces
-from uhm_builder.storage.http import answered, ask, checked, open_client, sent
+from uhm_builder.storage.http import ask, checked, open_client, received, sent
 from uhm_builder.storage.objects import Stored, hashed, ignore
 
 if TYPE_CHECKING:
@@ -79,24 +78,9 @@ class WebDavStore:
                 await self.delete(staged)
             raise
 
-    async def get(self, name: str, *, offset: int = 0, length: int | None = None) -> AsyncGenerator[bytes, None]:
-        """By GET, with a range where one is asked for; a server that knows none sends the whole, which is cut."""
-        end = "" if length is None else str(offset + length - 1)
-        headers = {"Accept-Encoding": "identity"}
-        if offset or length is not None:
-            headers["Range"] = f"bytes={offset}-{end}"
-        with answered(self._where):
-            async with self._client.stream("GET", self._address(name), headers=headers) as response:
-                checked(response, where=self._where, what=name)
-                skip = offset if response.status_code == httpx.codes.OK else 0
-                async with aclosing(pieces(response, skip=skip)) as parts:
-                    async for part in parts:
-                        piece = part if length is None else part[:length]
-                        length = None if length is None else length - len(piece)
-                        if piece:
-                            yield piece
-                        if length == 0:
-                            return
+    def get(self, name: str, *, offset: int = 0, length: int | None = None) -> AsyncGenerator[bytes, None]:
+        """By GET, with a range where one is asked for."""
+        return received(self._client, self._address(name), where=self._where, what=name, offset=offset, length=length)
 
     async def stat(self, name: str) -> Stored | None:
         """By HEAD."""
@@ -127,8 +111,12 @@ class WebDavStore:
         await self._client.aclose()
 
     async def _is_dav(self) -> bool:
+        """What the server says of itself. Raises where it says nothing: an object's name is not for trying that out."""
         if self._dav is None:
             answer = await self._request("OPTIONS", "")
+            if answer.status != httpx.codes.NOT_IMPLEMENTED:
+                with suppress(NotAtStorage, StorageRefused):  # one that does not know the method does no WebDAV
+                    checked(answer.response, where=self._where, what="OPTIONS")
             self._dav = answer.response.is_success and "1" in answer.header("DAV")
         return self._dav
 

@@ -1,1 +1,1 @@
-"""The worker: takes builds from the queue and makes images."""
+"""The worker: takes builds and publications from their queues."""

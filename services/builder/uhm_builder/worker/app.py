@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
     from typing import Any
 
+    from uhm_builder.parts import Parts
     from uhm_builder.settings import BuilderSettings
+    from uhm_builder.storage.publications import Publication
 
 __all__ = ["make_worker", "run"]
 
@@ -62,12 +64,7 @@ async def run(settings: BuilderSettings) -> None:
 @asynccontextmanager
 async def make_worker(settings: BuilderSettings) -> AsyncIterator[Server]:
     """A worker as a server of nothing but health, so that whoever started it sees when it is ready."""
-    threads = ThreadPoolExecutor(
-        THREADS_PER_BUILD * settings.parallel_builds
-        + settings.parallel_layers
-        + THREADS_PER_PUBLICATION * settings.parallel_publications
-    )
-    asyncio.get_running_loop().set_default_executor(threads)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_threads(settings)))
     async with AsyncExitStack() as stack:
         parts = await stack.enter_async_context(open_parts(settings, name="builder-worker"))
         bases = BaseKeeper(parts.artifacts, settings)
@@ -112,42 +109,57 @@ async def make_worker(settings: BuilderSettings) -> AsyncIterator[Server]:
                 max_attempts=settings.max_attempts,
             ),
         )
-        publisher = Publisher(
-            artifacts=parts.artifacts,
-            images=parts.store,
-            publications=parts.publications,
-            locations=parts.locations,
-            exporter=Exporter(artifacts=parts.artifacts, kvm=settings.kvm, parallel=settings.parallel_publications),
-            events=parts.events,
-            max_attempts=settings.publication_attempts,
-        )
-        publication_upkeep = PublicationUpkeep(
-            artifacts=parts.artifacts,
-            database=parts.database,
-            publications=parts.publications,
-            publisher=publisher,
-            outbox=parts.outbox,
-            events=parts.events,
-            lost_after_seconds=settings.lost_after_seconds,
-        )
-        publications = Consumer(
-            PUBLICATIONS,
-            events=parts.events,
-            store=parts.publications,
-            work=Work(run=publisher.publish, fail=publisher.fail, idle=publication_upkeep.tidy),
-            bounds=Bounds(
-                parallel=settings.parallel_publications,
-                ack_wait_seconds=settings.ack_wait_seconds,
-                max_attempts=settings.publication_attempts,
-            ),
-        )
-        beside = (parts.events.run, parts.outbox.run, upkeep.run, publication_upkeep.run)
+        publications, publication_upkeep = _publishing(parts, settings)
+        beside = (parts.events.run, parts.outbox.run, views.run, upkeep.run, publication_upkeep.run)
         yield Server(
             listen=settings.listen or WORKER_ADDRESS,
             services=[],
             add=lambda _server: None,
             background=[partial(_work, (builds.run, publications.run), beside=beside)],
         )
+
+
+def _threads(settings: BuilderSettings) -> int:
+    """As many as may be at work at once."""
+    return (
+        THREADS_PER_BUILD * settings.parallel_builds
+        + settings.parallel_layers
+        + THREADS_PER_PUBLICATION * settings.parallel_publications
+    )
+
+
+def _publishing(parts: Parts, settings: BuilderSettings) -> tuple[Consumer[Publication], PublicationUpkeep]:
+    """What takes publications from their queue, and what tidies up after them."""
+    publisher = Publisher(
+        artifacts=parts.artifacts,
+        images=parts.store,
+        publications=parts.publications,
+        locations=parts.locations,
+        exporter=Exporter(artifacts=parts.artifacts, kvm=settings.kvm, parallel=settings.parallel_publications),
+        events=parts.events,
+        max_attempts=settings.publication_attempts,
+    )
+    upkeep = PublicationUpkeep(
+        artifacts=parts.artifacts,
+        database=parts.database,
+        publications=parts.publications,
+        publisher=publisher,
+        outbox=parts.outbox,
+        events=parts.events,
+        lost_after_seconds=settings.lost_after_seconds,
+    )
+    consumer = Consumer(
+        PUBLICATIONS,
+        events=parts.events,
+        store=parts.publications,
+        work=Work(run=publisher.publish, fail=publisher.fail, idle=upkeep.tidy),
+        bounds=Bounds(
+            parallel=settings.parallel_publications,
+            ack_wait_seconds=settings.ack_wait_seconds,
+            max_attempts=settings.publication_attempts,
+        ),
+    )
+    return consumer, upkeep
 
 
 async def _work(

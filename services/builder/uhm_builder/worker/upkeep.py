@@ -6,11 +6,10 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from nats.errors import Error as NatsError
-from nats.js.errors import APIError
 from sqlalchemy.exc import SQLAlchemyError
 
-from uhm_common.errors import UhmError, Unavailable
+from uhm_builder.worker.lost import ask_again
+from uhm_common.errors import UhmError
 from uhm_common.events import BUILDS_REQUESTED, BUILDS_STREAM
 from uhm_common.logs import get_logger
 
@@ -64,16 +63,13 @@ class Upkeep:
             log.warning("base.failed", error=str(error))
 
     async def _ask_again(self) -> None:
-        """Puts builds that nobody holds into the queue again, where it is empty: their messages were lost."""
-        try:
-            state = (await self._parts.events.stream.stream_info(BUILDS_STREAM)).state
-        except (NatsError, APIError, Unavailable, TimeoutError):
-            return
-        if state.messages:
-            return
-        for image in await self._parts.store.building(lease_before=time.time_ns() - int(self._lost_after * 1e9)):
-            log.warning("build.asked_again", build_id=image.id)
-            async with self._parts.database.write() as session:
-                message_id = f"{image.id}-{time.time_ns()}"
-                await self._parts.outbox.add(session, BUILDS_REQUESTED, {"id": image.id}, message_id=message_id)
-        self._parts.outbox.wake()
+        await ask_again(
+            self._parts.store.building,
+            stream=BUILDS_STREAM,
+            subject=BUILDS_REQUESTED,
+            event="build.asked_again",
+            database=self._parts.database,
+            outbox=self._parts.outbox,
+            events=self._parts.events,
+            lost_after_seconds=self._lost_after,
+        )

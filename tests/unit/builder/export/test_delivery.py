@@ -13,8 +13,8 @@ from uhm_builder.errors import ClientStalled, InvalidExport, NoSuchImage, StillB
 from uhm_builder.export.delivery import Delivery, export_metadata
 from uhm_builder.export.exporter import ExportedDisk
 from uhm_builder.export.options import DiskFormat, ExportOptions
-from uhm_builder.export.sparse import PIECE
 from uhm_builder.images import Image, Status
+from uhm_builder.pieces import PIECE
 from uhm_common.phases import Phase
 from uhmalguhm.builder.v1 import image_pb2
 

@@ -7,10 +7,13 @@ import tarfile
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
+from uhm_builder.export import ova
 from uhm_builder.export.ova import describe, write_ova
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 OVF = "{http://schemas.dmtf.org/ovf/envelope/1}"
 RASD = "{http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData}"
@@ -30,6 +33,21 @@ def test_the_archive_has_its_parts_in_the_order_of_the_standard(tmp_path: Path) 
     assert content["shop.vmdk"] == disk.read_bytes()
     sums = dict(line.split("= ") for line in content["shop.mf"].decode().splitlines())
     assert sums == {f"SHA256({name})": hashlib.sha256(content[name]).hexdigest() for name in ("shop.ovf", "shop.vmdk")}
+
+
+def test_a_disk_that_is_too_large_for_ustar_is_in_the_archive_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ova, "USTAR_MAX", 512)
+    disk = tmp_path / "disk"
+    disk.write_bytes(b"KDMV" + bytes(1000))
+
+    write_ova(tmp_path / "a.ova", disk, name="shop", seed="s", virtual_size=1 << 30)
+
+    with tarfile.open(tmp_path / "a.ova") as archive:
+        assert archive.getnames() == ["shop.ovf", "shop.mf", "shop.vmdk"]
+        assert archive.extractfile("shop.vmdk").read() == disk.read_bytes()  # type: ignore[union-attr]
+    assert (tmp_path / "a.ova").read_bytes()[257:265] == b"ustar  \0", "GNU's magic"
 
 
 def test_the_description_names_the_disk_and_its_references_hold() -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from uhm_builder.export.sparse import PIECE, digest_of, pieces
+from uhm_builder.export.sparse import digest_of, pieces
+from uhm_builder.pieces import PIECE
 
 if TYPE_CHECKING:
     from pathlib import Path

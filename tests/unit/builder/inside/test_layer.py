@@ -8,8 +8,8 @@ import tarfile
 
 import pytest
 
-from uhm_builder.customization import CopyIn, Customization, WriteFile
-from uhm_builder.errors import CustomizationFailed, LayerTooLarge, NoSuchFile
+from uhm_builder.customization import CopyIn, Customization, SshKey, UserAccount, WriteFile
+from uhm_builder.errors import CustomizationFailed, LayerTooLarge, NoSuchFile, TooMuchInside
 from uhm_builder.inside.customize import write_layer
 from uhm_builder.inside.entries import Entry, EntryKind
 
@@ -55,14 +55,23 @@ TREE = Table(
 
 
 def layer_of(wish, *, archives=None, max_bytes=1 << 20):
-    """Entries of the layer by their names, and its diffID."""
+    """Entries of the layer by their names."""
     output = io.BytesIO()
     diff_id = write_layer(TREE, wish, archives=archives or {}, output=output, max_bytes=max_bytes)
-    if not diff_id:
-        return {}
+    return {member.name: member for member in opened(output)} if diff_id else {}
+
+
+def contents_of(wish, **more):
+    """Contents of the layer's files, which its hard links have, too."""
+    output = io.BytesIO()
+    write_layer(TREE, wish, output=output, max_bytes=1 << 20, **more)
+    tar = opened(output)
+    return {member.name: tar.extractfile(member).read() for member in tar if member.isreg() or member.islnk()}
+
+
+def opened(output):
     output.seek(0)
-    with tarfile.open(fileobj=output, encoding="utf-8", errors="surrogateescape") as tar:
-        return {member.name: member for member in tar}
+    return tarfile.open(fileobj=output, encoding="utf-8", errors="surrogateescape")
 
 
 def written(path, **more):
@@ -71,6 +80,13 @@ def written(path, **more):
 
 def copied(tmp_path, members, *, directory="/run", pack=lambda archive: archive):
     """The layer of an archive with these members: (name, type, content or target)."""
+    archive = tmp_path / "archive"
+    archive.write_bytes(pack(archive_of(members)))
+    wish = Customization(image="i", copy_in=(CopyIn(context="c", directory=directory),))
+    return layer_of(wish, archives={"c": archive})
+
+
+def archive_of(members):
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, kind, what in members:
@@ -80,10 +96,7 @@ def copied(tmp_path, members, *, directory="/run", pack=lambda archive: archive)
             member.size = len(what) if kind == tarfile.REGTYPE else 0
             member.linkname = "" if kind == tarfile.REGTYPE else what
             tar.addfile(member, io.BytesIO(what) if kind == tarfile.REGTYPE else None)
-    archive = tmp_path / "archive"
-    archive.write_bytes(pack(buffer.getvalue()))
-    wish = Customization(image="i", copy_in=(CopyIn(context="c", directory=directory),))
-    return layer_of(wish, archives={"c": archive})
+    return buffer.getvalue()
 
 
 def test_directories_above_keep_what_the_image_says_of_them():
@@ -170,6 +183,53 @@ def test_what_is_no_archive(tmp_path, pack):
 def test_a_link_of_the_archive_itself_is_followed_inside(tmp_path):
     layer = copied(tmp_path, [("out", tarfile.SYMTYPE, "/var"), ("out/x", tarfile.REGTYPE, b"1")])
     assert "./var/x" in layer
+
+
+@pytest.mark.parametrize("path", ["/root/.ssh/authorized_keys", "/home/authorized_keys"])
+def test_keys_are_added_to_those_that_were_put_in(tmp_path, path):
+    """In bytes and lines as sshd sees them, at the path itself or where a link leads."""
+    earlier = b"ssh-rsa A \xff\x0c\xe2\x80\xa8\n\nssh-rsa B"
+    link = ("root/.ssh/authorized_keys", tarfile.SYMTYPE, "/home/authorized_keys")
+    archive = tmp_path / "archive"
+    archive.write_bytes(archive_of([link] if path.startswith("/home") else []))
+    wish = Customization(
+        image="i",
+        copy_in=(CopyIn(context="c", directory="/"),),
+        write=(WriteFile(path=path, content=earlier),),
+        ssh_keys=(SshKey(key="ssh-rsa B"), SshKey(key="ssh-rsa D")),
+    )
+    assert contents_of(wish, archives={"c": archive})[f".{path}"] == earlier + b"\nssh-rsa D\n"
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.LNKTYPE])
+def test_users_are_added_to_accounts_that_were_copied_in(tmp_path, kind):
+    passwd = b"root:x:0:0:\xff\x0c:/root:/bin/sh\nwww:x:33:33::/srv:/bin/false\n"
+    members = [("etc/first", tarfile.REGTYPE, passwd), ("etc/passwd", kind, "etc/first")]
+    if kind == tarfile.REGTYPE:
+        members = [("etc/passwd", kind, passwd)]
+    archive = tmp_path / "archive"
+    archive.write_bytes(archive_of(members))
+    wish = Customization(
+        image="i", copy_in=(CopyIn(context="c", directory="/"),), users=(UserAccount(name="ann", uid=7),)
+    )
+    found = contents_of(wish, archives={"c": archive})
+    assert found["./etc/passwd"] == passwd + b"ann:x:7:7::/home/ann:/bin/sh\n"
+    assert layer_of(wish, archives={"c": archive})["./etc/passwd"].mode == 0o755  # the copied one's
+
+
+def test_a_hard_link_to_itself_stays_a_file(tmp_path):
+    members = [("x", tarfile.REGTYPE, b"1"), ("x", tarfile.LNKTYPE, "x")]
+    assert "./run/x" in copied(tmp_path, members)
+
+
+def test_accounts_that_are_absurdly_large_are_refused():
+    wish = Customization(
+        image="i",
+        write=(WriteFile(path="/root/.ssh/authorized_keys", content=b"x" * ((4 << 20) + 1)),),
+        ssh_keys=(SshKey(key="ssh-rsa A"),),
+    )
+    with pytest.raises(TooMuchInside, match="authorized_keys has 4194305 bytes; 4194304 are taken"):
+        write_layer(TREE, wish, archives={}, output=io.BytesIO(), max_bytes=8 << 20)
 
 
 def test_more_than_the_bound_is_refused():

@@ -18,16 +18,15 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from uhm_builder.errors import ContentMismatch
+from uhm_builder.inflate import GZIP_MAGIC, ZSTD_MAGIC
+from uhm_builder.pieces import PIECE
+from uhm_builder.sources.packed import BLOBS, JSON_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 __all__ = ["Entry", "SavedImage", "chain_ids", "recognise"]
 
-BUFFER = 1 << 20
-JSON_MAX = 4 << 20
-BLOBS = "blobs/sha256/"
-MAGICS = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
 TAR_MAGIC_AT, TAR_MAGIC = 257, b"ustar"
 
 
@@ -45,7 +44,7 @@ class Entry:
         """Its bytes, which may be compressed. Raises ContentMismatch where the archive ends early."""
         yield self.first
         with _readable():
-            while piece := self.rest.read(BUFFER):
+            while piece := self.rest.read(PIECE):
                 yield piece
 
 
@@ -53,7 +52,7 @@ class SavedImage:
     """An archive that is being received; `diff_ids` are those of the image, the bottom layer first. Blocks."""
 
     def __init__(self, pieces: Iterator[bytes], *, diff_ids: Sequence[str]) -> None:
-        self._tar = tarfile.open(fileobj=cast("IO[bytes]", _Stream(pieces)), mode="r|", bufsize=BUFFER)  # noqa: SIM115
+        self._tar = tarfile.open(fileobj=cast("IO[bytes]", _Stream(pieces)), mode="r|", bufsize=PIECE)  # noqa: SIM115
         self._diff_ids = diff_ids
         self._legacy: dict[str, str] = {}
 
@@ -78,7 +77,7 @@ class SavedImage:
             return None
         diff_id = f"sha256:{name}" if f"sha256:{name}" in self._diff_ids else ""
         first = file.read(tarfile.BLOCKSIZE)
-        is_layer = diff_id or first.startswith(MAGICS) or first[TAR_MAGIC_AT:].startswith(TAR_MAGIC)
+        is_layer = diff_id or first.startswith((GZIP_MAGIC, ZSTD_MAGIC)) or first[TAR_MAGIC_AT:].startswith(TAR_MAGIC)
         return Entry(diff_id, member.size, first, file) if is_layer else None
 
 

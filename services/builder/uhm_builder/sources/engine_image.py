@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from uhm_builder.errors import ContentMismatch
 from uhm_builder.images import Layer, StageName
 from uhm_builder.inflate import Inflater
-from uhm_builder.sources.archive import SavedImage
-from uhm_builder.sources.config import parse_config
+from uhm_builder.sources.config import made_for, parse_config
 from uhm_builder.sources.layerdb import LayerDatabase, LayerUnreadable
+from uhm_builder.sources.saved_stream import SavedImage
 from uhm_builder.sources.source import Resolved
 from uhm_builder.threads import in_thread
 from uhm_common.logs import get_logger
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
     from uhm_builder.layers import LayerMaker
     from uhm_builder.mkfs import Conversion
-    from uhm_builder.sources.archive import Entry
     from uhm_builder.sources.engine import Engine
     from uhm_builder.sources.layerdb import StoredLayer
+    from uhm_builder.sources.platforms import TargetPlatform
+    from uhm_builder.sources.saved_stream import Entry
     from uhm_builder.sources.source import Reporter
 
 __all__ = ["EngineSource"]
@@ -39,10 +40,10 @@ log = get_logger()
 class EngineSource:
     """A `Source` behind a name in the Docker Engine."""
 
-    def __init__(self, name: str, *, engine: Engine, architecture: str, reporter: Reporter) -> None:
+    def __init__(self, name: str, *, engine: Engine, target: TargetPlatform, reporter: Reporter) -> None:
         self._name = name
         self._engine = engine
-        self._architecture = architecture
+        self._target = target
         self._reporter = reporter
         self._diff_ids: tuple[str, ...] = ()
         self._database: LayerDatabase | None = None
@@ -53,11 +54,14 @@ class EngineSource:
         record = {
             "architecture": found.get("Architecture", ""),
             "os": found.get("Os", "linux"),
+            "variant": found.get("Variant", ""),
             "config": found.get("Config"),
             "rootfs": {"diff_ids": (found.get("RootFS") or {}).get("Layers")},
         }
         self._database = LayerDatabase.of(found)
-        config, self._diff_ids = parse_config(json.dumps(record).encode(), architecture=self._architecture)
+        document, architecture = json.dumps(record).encode(), self._target.architecture
+        self._target.check(made_for(document, architecture=architecture))
+        config, self._diff_ids = parse_config(document, architecture=architecture)
         layers = tuple(Layer(diff_id=diff_id) for diff_id in self._diff_ids)
         return Resolved(digest=str(found["Id"]), config=config, layers=layers)
 

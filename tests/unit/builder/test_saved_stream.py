@@ -8,13 +8,17 @@ import hashlib
 import io
 import json
 import tarfile
+from contextlib import nullcontext
 
 import pytest
 
-from uhm_builder.errors import ContentMismatch, NotInEngine
+from uhm_builder.errors import ContentMismatch, NotInEngine, UnsupportedImage
 from uhm_builder.images import Layer
-from uhm_builder.sources.archive import SavedImage, chain_ids, recognise
-from uhm_builder.sources.saved import EngineSource
+from uhm_builder.sources.engine_image import EngineSource
+from uhm_builder.sources.platforms import TargetPlatform
+from uhm_builder.sources.saved_stream import SavedImage, chain_ids, recognise
+
+TARGET = TargetPlatform.of("", architecture="amd64")
 
 
 def hex_of(content: bytes) -> str:
@@ -148,7 +152,7 @@ async def test_the_engines_layers_become_blobs_once(maker, artifacts, layers, di
     engine = FakeEngine(archive(entries[layout]()), diff_ids, Cmd=["x"])
 
     async def convert():
-        source = EngineSource("app", engine=engine, architecture="amd64", reporter=Silent())
+        source = EngineSource("app", engine=engine, target=TARGET, reporter=Silent())
         resolved = await source.resolve()
         made = await source.convert(maker)
         await source.close()
@@ -171,8 +175,28 @@ async def test_the_engines_layers_become_blobs_once(maker, artifacts, layers, di
 
 async def test_an_archive_that_lacks_a_layer_is_noticed(maker, layers, diff_ids):
     engine = FakeEngine(archive(oci_entries(layers[:1])), diff_ids)
-    source = EngineSource("app", engine=engine, architecture="amd64", reporter=Silent())
+    source = EngineSource("app", engine=engine, target=TARGET, reporter=Silent())
     await source.resolve()
 
     with pytest.raises(ContentMismatch, match=f"lacks the layer {diff_ids[1]}"):
         await source.convert(maker)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "refusal"),
+    [
+        ("linux/amd64", {}, ""),
+        ("linux/amd64/v3", {"Variant": "v3"}, ""),
+        ("linux/amd64/v3", {}, r"not made for linux/amd64/v3, only for linux/amd64\."),
+        ("", {"Architecture": "arm64", "Variant": "v8"}, r"not made for linux/amd64, only for linux/arm64/v8\."),
+        ("linux/arm64", {}, r"Machines here run linux/amd64, not linux/arm64\. The image is made for linux/amd64\."),
+    ],
+)
+async def test_an_image_for_another_platform_is_refused(diff_ids, wanted, found, refusal):
+    engine = FakeEngine(b"", diff_ids)
+    engine.record |= found
+    target = TargetPlatform.of(wanted, architecture="amd64")
+    source = EngineSource("app", engine=engine, target=target, reporter=Silent())
+
+    with pytest.raises(UnsupportedImage, match=refusal) if refusal else nullcontext():
+        assert (await source.resolve()).config.architecture == "amd64"
