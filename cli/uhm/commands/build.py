@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ class BuildOptions:
 
 
 @click.command()
-@click.option("--tag", "-t", "name", metavar="NAME[:TAG]", help="The new image's name.")
+@click.option("--tag", "-t", "name", metavar="NAME[:TAG]", help="The new image's name.  [default: the directory's]")
 @click.option("--file", "-f", "dockerfile", default="", help="The Dockerfile.  [default: PATH/Dockerfile]")
 @click.option("--build-arg", multiple=True, metavar="NAME[=VALUE]", help="An argument of the Dockerfile.")
 @click.option(
@@ -69,15 +70,14 @@ def build(output: Output, /, *, path: str, **options: Any) -> None:
     from uhm.values import parse_environment  # noqa: PLC0415
 
     wanted = BuildOptions(**options)
-    if not wanted.name:
-        raise click.UsageError(f"The image needs a name: uhm build -t NAME {path}")
+    name = wanted.name or _name_of(path)
     arguments = dict(entry.split("=", 1) for entry in parse_environment(wanted.build_arg, own=os.environ))
     secrets = parse_secrets(wanted.secret, own=os.environ)
     client = connect()
     with _opened(path, dockerfile=wanted.dockerfile) as context:
         uploaded = upload(client, context.tar)
     request = {
-        "image": wanted.name,
+        "image": name,
         "platform": wanted.platform,
         "publish": wanted.publish,
         "context": {
@@ -92,6 +92,14 @@ def build(output: Output, /, *, path: str, **options: Any) -> None:
     shown = PlainProgress(output) if wanted.progress == "plain" else None
     image = make_image(client, output, request=request, progress=shown)
     show_made(output, image, client=client, publish=bool(wanted.publish))
+
+
+def _name_of(path: str) -> str:
+    """What an image is called without -t: as its directory, in the letters that names have."""
+    name = "" if path == "-" else re.sub(r"[^a-z0-9]+", "-", Path(path).resolve().name.lower()).strip("-")
+    if not name:
+        raise click.UsageError(f"The image needs a name: uhm build -t NAME {path}")
+    return name
 
 
 def _opened(path: str, *, dockerfile: str) -> BuildContext | PackedContext:

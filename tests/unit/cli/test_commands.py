@@ -10,6 +10,7 @@ import tarfile
 import pytest
 
 from tests.unit.cli.conftest import Refusal, Stream
+from uhm.commands.build import _name_of
 
 IMAGE = {
     "id": "i" * 32,
@@ -338,9 +339,17 @@ def test_build_takes_an_archive_secrets_and_a_platform(server, uhm, tmp_path, mo
 
 
 @pytest.mark.parametrize(
+    ("directory", "name"), [("shop", "shop"), ("My Shop (2)", "my-shop-2"), ("a_b.c", "a-b-c"), ("shop/", "shop")]
+)
+def test_without_a_name_it_is_the_directorys(directory, name):
+    assert _name_of(f"/srv/{directory}") == name
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((".",), "needs a name: uhm build -t NAME ."),
+        (("-",), "needs a name: uhm build -t NAME -"),
+        (("/",), "needs a name: uhm build -t NAME /"),
         (("-t", "x", "absent"), "'absent' is not a directory"),
         (("-t", "x", "--secret", "id=absent", "."), "absent cannot be read"),
     ],
