@@ -212,10 +212,25 @@ async def answering(port: int) -> None:
                     await asyncio.sleep(0.05)
 
 
+def copy_bases(source: Path, target: Path) -> None:
+    """Copies what was made, unless there is something already."""
+    target.mkdir(parents=True, exist_ok=True)
+    if any(target.iterdir()):
+        return
+    subprocess.run(["cp", "-a", "--sparse=always", f"{source}/.", str(target)], check=True)
+
+
 @asynccontextmanager
-async def builder_system(directory: Path, nats_url: str, **extra: str) -> AsyncIterator[System]:
-    """A system with its API; workers are for the test to start."""
+async def builder_system(
+    directory: Path, nats_url: str, *, bases: Path | None = None, **extra: str
+) -> AsyncIterator[System]:
+    """A system with its API; workers are for the test to start.
+
+    `bases` is where the base that one system has made is kept for those that come later, which begin with it.
+    """
     system = System(directory, nats_url, extra=extra)
+    if bases is not None:
+        copy_bases(bases, system.artifacts / "bases")
     auth = grpc.aio.server()
     auth_pb2_grpc.add_AuthServiceServicer_to_server(system.tokens, auth)
     auth.add_insecure_port(f"127.0.0.1:{system.auth_port}")
@@ -223,6 +238,8 @@ async def builder_system(directory: Path, nats_url: str, **extra: str) -> AsyncI
     try:
         await system.start_api()
         yield system
+        if bases is not None:
+            copy_bases(system.artifacts / "bases", bases)
     finally:
         await system.stop()
         await auth.stop(0)

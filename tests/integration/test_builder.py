@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import io
 import json
 import os
 import shutil
 import signal
 import subprocess
-import tarfile
 import time
 
 import grpc
@@ -24,7 +22,6 @@ from uhm_builder.parts import MIGRATIONS
 from uhm_builder.sources.engine import Engine
 from uhm_builder.sources.saved_stream import SavedImage
 from uhm_common.database import Database
-from uhm_common.dockerd import PrivateDockerd
 from uhm_common.events import IMAGES_DELETED, IMAGES_READY, IMAGES_STREAM, EventBus
 from uhm_common.settings import CommonSettings, database_url
 from uhm_common.subscription import Subscription
@@ -40,31 +37,11 @@ NGINX_LAYERS = 2
 
 
 @pytest.fixture
-def base_cache(bases):
-    return bases
-
-
-@pytest.fixture
-async def system(tmp_path, nats_url, mirror, base_cache):
+async def system(tmp_path, nats_url, mirror, bases):
     """The API alone."""
-    bases = tmp_path / "state" / "artifacts" / "bases"
-    bases.mkdir(parents=True)
-    subprocess.run(["cp", "-a", "--sparse=always", f"{base_cache}/.", str(bases)], check=True)
-    async with builder_system(tmp_path, nats_url, UHM_REGISTRY_MIRRORS=f"docker.io={mirror}") as system:
+    extra = {"UHM_REGISTRY_MIRRORS": f"docker.io={mirror}"}
+    async with builder_system(tmp_path, nats_url, bases=bases, **extra) as system:
         yield system
-        if not list(base_cache.iterdir()):
-            subprocess.run(["cp", "-a", "--sparse=always", f"{bases}/.", str(base_cache)], check=True)
-
-
-def context(files: dict[str, bytes]) -> bytes:
-    """A build context."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
 
 
 async def upload(system, data: bytes, *, user="alice") -> str:
@@ -326,12 +303,9 @@ async def test_an_upload_past_the_bound_is_refused(tmp_path, nats_url):
         assert list((tmp_path / "state" / "contexts").iterdir()) == []
 
 
-async def test_the_schema_works_on_postgresql(tmp_path, nats_url, mirror, postgres_url, base_cache):
-    bases = tmp_path / "state" / "artifacts" / "bases"
-    bases.mkdir(parents=True)
-    subprocess.run(["cp", "-a", "--sparse=always", f"{base_cache}/.", str(bases)], check=True)
+async def test_the_schema_works_on_postgresql(tmp_path, nats_url, mirror, postgres_url, bases):
     extra = {"UHM_DATABASE_URL": postgres_url, "UHM_REGISTRY_MIRRORS": f"docker.io={mirror}"}
-    async with builder_system(tmp_path, nats_url, **extra) as system:
+    async with builder_system(tmp_path, nats_url, bases=bases, **extra) as system:
         await system.start_worker()
         first = await system.ended(await system.create("nginx"))
         second = await system.ended(await system.create("nginx"))
@@ -368,14 +342,6 @@ def _differences(connection) -> list:
         "include_name": lambda name, kind, _: kind != "table" or name != VERSION_TABLE,
     }
     return compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata)
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory, mirror):
-    if os.geteuid() != 0 or shutil.which("dockerd") is None:
-        pytest.skip("a Docker Engine of our own needs root and dockerd")
-    with PrivateDockerd(tmp_path_factory.mktemp("docker"), registry_mirror=mirror) as engine:
-        yield engine
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ import grpc
 import pytest
 from google.api import httpbody_pb2
 
+from tests.archives import tar_of
 from tests.integration.builder_system import INIT, MKFS, builder_system
 from uhm_builder.sources.buildkit import find_program
 from uhm_builder.sources.engine import Engine
 from uhm_builder.sources.layerdb import LayerDatabase
-from uhm_common.dockerd import PrivateDockerd
 from uhmalguhm.builder.v1 import image_pb2
 
 pytestmark = [
@@ -33,43 +33,13 @@ needs_buildkit = pytest.mark.skipif(not find_program(), reason="no docker comman
 SECRET = b"correct-horse-battery-staple-d41d8cd98f"
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory, mirror):
-    if os.geteuid() != 0 or shutil.which("dockerd") is None:
-        pytest.skip("a Docker Engine of our own needs root and dockerd")
-    with PrivateDockerd(tmp_path_factory.mktemp("docker"), registry_mirror=mirror) as engine:
-        yield engine
-
-
 @pytest.fixture
 async def system(tmp_path, nats_url, engine, bases):
     """The API and a worker."""
-    ours = made_before(bases, tmp_path)
     extra = {"UHM_DOCKER_HOST": engine.host, "UHM_BUILD_NETWORK": "host"}
-    async with builder_system(tmp_path, nats_url, **extra) as system:
+    async with builder_system(tmp_path, nats_url, bases=bases, **extra) as system:
         await system.start_worker()
         yield system
-        if not list(bases.iterdir()):
-            subprocess.run(["cp", "-a", "--sparse=always", f"{ours}/.", str(bases)], check=True)
-
-
-def made_before(bases: Path, tmp_path: Path) -> Path:
-    """Puts the base, where it is made already, into a system's store; answers where."""
-    ours = tmp_path / "state" / "artifacts" / "bases"
-    ours.mkdir(parents=True)
-    subprocess.run(["cp", "-a", "--sparse=always", f"{bases}/.", str(ours)], check=True)
-    return ours
-
-
-def archive(files: dict[str, bytes]) -> bytes:
-    """A build context."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
 
 
 def sha256(data: bytes) -> str:
@@ -94,7 +64,7 @@ async def received(system, digest: str, *, user="alice"):
 
 async def build(system, files: dict[str, bytes], *, name="shop", platform="", **more):
     """Builds to the end; the image and the output."""
-    context = image_pb2.BuildContext(id=(await upload(system, archive(files))).id, **more)
+    context = image_pb2.BuildContext(id=(await upload(system, tar_of(files))).id, **more)
     image_id = await system.create(name, context=context, platform=platform)
     return await outcome(system, image_id)
 
@@ -226,11 +196,10 @@ async def test_a_secret_is_nowhere_afterwards(system, engine, nats_server, tmp_p
 
 @needs_buildkit
 async def test_secrets_of_an_api_that_ended_are_missed(tmp_path, nats_url, engine, bases):
-    made_before(bases, tmp_path)
     extra = {"UHM_DOCKER_HOST": engine.host, "UHM_BUILD_NETWORK": "host"}
-    async with builder_system(tmp_path, nats_url, **extra) as system:
+    async with builder_system(tmp_path, nats_url, bases=bases, **extra) as system:
         context = image_pb2.BuildContext(
-            id=(await upload(system, archive({"Dockerfile": SECRETIVE}))).id, secrets={"token": SECRET}
+            id=(await upload(system, tar_of({"Dockerfile": SECRETIVE}))).id, secrets={"token": SECRET}
         )
         image_id = await system.create("shop", context=context)
         api = system.processes[0]
@@ -249,7 +218,7 @@ async def test_secrets_of_an_api_that_ended_are_missed(tmp_path, nats_url, engin
 @needs_buildkit
 async def test_a_cancelled_build_frees_the_engine(system, engine):
     files = {"Dockerfile": b"FROM debian:bookworm\nRUN echo begun; exec sleep 98765\n"}
-    context = image_pb2.BuildContext(id=(await upload(system, archive(files))).id)
+    context = image_pb2.BuildContext(id=(await upload(system, tar_of(files))).id)
     image_id = await system.create("slow", context=context)
     async for event in system.watch(image_id):
         if event.output.endswith(" begun"):
@@ -312,7 +281,7 @@ async def test_a_context_that_leads_out_of_itself_harms_nobody(system, tmp_path)
 
 
 async def test_an_upload_that_broke_off_goes_on_over_grpc(system):
-    data = archive({"Dockerfile": b"FROM debian:bookworm\n", "noise": os.urandom(3 << 20)})
+    data = tar_of({"Dockerfile": b"FROM debian:bookworm\n", "noise": os.urandom(3 << 20)})
     digest = sha256(data)
     with pytest.raises((TimeoutError, asyncio.CancelledError, grpc.aio.AioRpcError)):
         async with asyncio.timeout(1):
@@ -342,9 +311,8 @@ async def test_without_buildkit_the_classic_builder_does_what_it_can(tmp_path, n
     programs.mkdir()
     for name in ("setpriv", "qemu-img"):
         (programs / name).symlink_to(shutil.which(name))
-    made_before(bases, tmp_path)
     extra = {"UHM_DOCKER_HOST": engine.host, "UHM_BUILD_NETWORK": "host"}
-    async with builder_system(tmp_path, nats_url, **extra) as system:
+    async with builder_system(tmp_path, nats_url, bases=bases, **extra) as system:
         await system.start_worker(PATH=str(programs))
         files = {"Dockerfile": b"FROM debian:bookworm\nRUN echo begun | tee /begun\nCOPY a /a\n", "a": b"one"}
 

@@ -1,17 +1,15 @@
 """Archives as input, quotas, usage, and collecting garbage beside everything else; with real processes."""
-# ruff: noqa: ASYNC110, ASYNC220, ASYNC221 - what is tested runs in other processes
+# ruff: noqa: ASYNC110, ASYNC220 - what is tested runs in other processes
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import io
 import json
 import os
 import random
 import subprocess
 import sys
-import tarfile
 import time
 from collections import Counter
 from contextlib import asynccontextmanager
@@ -21,6 +19,7 @@ import grpc
 import pytest
 from google.api import httpbody_pb2
 
+from tests.archives import tar_of
 from tests.integration.builder_system import INIT, MKFS, builder_system
 from uhm_builder.collector import Collector
 from uhm_builder.disk import load_disk
@@ -66,15 +65,10 @@ asyncio.run(collect(*sys.argv[1:]))
 @asynccontextmanager
 async def running(directory, nats_url, bases, *, workers=1, **settings):
     """A builder with workers, and the base from the first test that made it."""
-    ours = directory / "state" / "artifacts" / "bases"
-    ours.mkdir(parents=True)
-    subprocess.run(["cp", "-a", "--sparse=always", f"{bases}/.", str(ours)], check=True)
-    async with builder_system(directory, nats_url, **settings) as system:
+    async with builder_system(directory, nats_url, bases=bases, **settings) as system:
         for _ in range(workers):
             await system.start_worker()
         yield system
-        if not list(bases.iterdir()):
-            subprocess.run(["cp", "-a", "--sparse=always", f"{ours}/.", str(bases)], check=True)
 
 
 @pytest.fixture
@@ -92,16 +86,6 @@ async def opened():
     yield opened
     for database in databases:
         await database.close()
-
-
-def tar_of(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
 
 
 def saved(layers: list[bytes], *, tag: str) -> bytes:

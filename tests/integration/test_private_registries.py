@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import subprocess
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import grpc
 import pytest
@@ -187,16 +185,8 @@ async def test_tokens_are_got_for_credentials(users, token_host, token_server, a
         await users.add("bob", host=token_host, ca_certificate=authority.pem, **wrong)
 
 
-def copy(source: Path, target: Path) -> None:
-    """The base, which takes half a minute to make."""
-    subprocess.run(["cp", "-a", "--sparse=always", f"{source}/.", str(target)], check=True)
-
-
 async def test_builds_use_them_and_secrets_are_nowhere_in_the_clear(tmp_path, nats_url, host, authority, bases):
-    made = tmp_path / "state" / "artifacts" / "bases"
-    made.mkdir(parents=True)
-    copy(bases, made)
-    async with builder_system(tmp_path, nats_url) as system:
+    async with builder_system(tmp_path, nats_url, bases=bases) as system:
         await system.start_worker()
         stub = registry_pb2_grpc.RegistryServiceStub(system.channel)
         alice = system.tokens.metadata("alice")
@@ -219,8 +209,6 @@ async def test_builds_use_them_and_secrets_are_nowhere_in_the_clear(tmp_path, na
                 await stub.CreateRegistry(request, metadata=mallory)
             assert error.value.code().name == code
             assert said in error.value.details()
-    if not list(bases.iterdir()):
-        copy(made, bases)
 
     assert image.status == "ready", image.reason
     assert "If it speaks TLS" in refused.reason

@@ -1,11 +1,9 @@
 """Publishing to storage locations and pulling from them: the builder as processes, and real servers of each kind."""
-# ruff: noqa: ASYNC221 - what is tested runs in other processes
 
 from __future__ import annotations
 
 import asyncio
 import signal
-import subprocess
 from contextlib import asynccontextmanager
 
 import grpc
@@ -70,13 +68,9 @@ class Storage:
 @asynccontextmanager
 async def fresh_system(directory, nats_url, mirror, bases, **extra):
     """A builder of its own, with the base there already."""
-    kept = directory / "state" / "artifacts" / "bases"
-    kept.mkdir(parents=True)
-    subprocess.run(["cp", "-a", "--sparse=always", f"{bases}/.", str(kept)], check=True)
-    async with builder_system(directory, nats_url, UHM_REGISTRY_MIRRORS=f"docker.io={mirror}", **extra) as system:
+    extra = {"UHM_REGISTRY_MIRRORS": f"docker.io={mirror}", **extra}
+    async with builder_system(directory, nats_url, bases=bases, **extra) as system:
         yield system
-        if not list(bases.iterdir()):
-            subprocess.run(["cp", "-a", "--sparse=always", f"{kept}/.", str(bases)], check=True)
 
 
 @pytest.fixture

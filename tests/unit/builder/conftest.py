@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import shutil
-import tarfile
 import threading
 import time
 from contextlib import ExitStack, asynccontextmanager
@@ -16,6 +14,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from tests.archives import tar_of
 from uhm_builder.collector import Collector
 from uhm_builder.contexts import Contexts
 from uhm_builder.hosts import HostRules
@@ -237,16 +236,18 @@ def maker(artifacts, mkfs):
 
 
 @pytest.fixture
+def forgotten(database, store):
+    """Deletes an image's row and nothing else."""
+
+    async def forgotten(image):
+        async with database.write() as session:
+            await store.delete(session, image.id)
+
+    return forgotten
+
+
+@pytest.fixture
 def make_tar():
     """Makes a tar archive out of names and contents."""
 
-    def make(files: dict[str, bytes]) -> bytes:
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w") as tar:
-            for name, content in files.items():
-                member = tarfile.TarInfo(name)
-                member.size = len(content)
-                tar.addfile(member, io.BytesIO(content))
-        return buffer.getvalue()
-
-    return make
+    return tar_of

@@ -50,17 +50,6 @@ def clock(monkeypatch):
 
 
 @pytest.fixture
-def forgotten(database, store):
-    """Deletes an image's row and nothing else."""
-
-    async def forgotten(image):
-        async with database.write() as session:
-            await store.delete(session, image.id)
-
-    return forgotten
-
-
-@pytest.fixture
 def put_base(artifacts):
     """Puts a base into the store."""
 

@@ -13,17 +13,6 @@ from uhm_builder.images import ImageWish, Layer
 A, B, C, D = ("sha256:" + letter * 64 for letter in "abcd")
 
 
-@pytest.fixture
-def forgotten(database, store):
-    """Deletes an image's row and nothing else."""
-
-    async def forgotten(image):
-        async with database.write() as session:
-            await store.delete(session, image.id)
-
-    return forgotten
-
-
 async def test_deleting_takes_what_no_other_image_uses(retention, ready, artifacts, store):
     one, two = await ready("one", A, [A, B]), await ready("two", B, [A, C])
 
