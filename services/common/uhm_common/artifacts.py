@@ -151,9 +151,11 @@ class ArtifactStore:
         (self.disk(disk_digest) / "leases" / holder).unlink(missing_ok=True)
 
     def lease_holders(self, disk_digest: str) -> list[str]:
-        """Ids of the machines that use a disk."""
-        leases = self.disk(disk_digest) / "leases"
-        return sorted(path.name for path in leases.iterdir()) if leases.is_dir() else []
+        """Ids of the machines that use a disk; none where the disk is not there, or is deleted while we look."""
+        try:
+            return sorted(path.name for path in (self.disk(disk_digest) / "leases").iterdir())
+        except FileNotFoundError:
+            return []
 
     @contextmanager
     def using_base(self, digest: str) -> Iterator[None]:
