@@ -1,6 +1,6 @@
 # What a developer calls; `make` alone lists it. Work is done by the scripts in tools/ and by the command line `uhm`.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test lint bench kernel protos k8s clean
+.PHONY: help setup demo up down test fuzz lint bench kernel protos k8s clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z0-9]*\):.* ## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-7s %s\n' "$$name" "$$text"; done
@@ -18,7 +18,11 @@ down: ## stop it
 	@.venv/bin/uhm down
 
 test: setup ## run all tests; ARGS='-k name' and the like are passed on to pytest
+	@tools/browser.sh
 	@tools/test.sh $(ARGS)
+
+fuzz: setup ## fuzz what takes strangers' bytes; SECONDS=600 for each target, of which two run at a time
+	@tools/fuzz.sh --seconds '$(or $(SECONDS),600)'
 
 lint: setup ## check style, types, protos, shell scripts, and that nothing generated is committed
 	@tools/lint.sh

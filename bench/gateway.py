@@ -1,65 +1,80 @@
-"""What the gateway adds: the same unary call straight to its service, through the forwarder, and through REST.
+"""What the gateway adds to a call, how many requests it answers, and what a token's verification takes.
 
-    python bench/gateway.py [CALLS]
+    python -m bench.gateway [CALLS]
 
-The service, the gateway and the client are three processes; calls go one after another over kept connections. Prints
-medians in milliseconds and each way's ratio to the direct call, all of one run.
+All of one run, each beside its peer and in turns with it: a unary call straight to its service, through the forwarder
+and through REST, one after another over kept connections; requests a second of REST, and of a bare Starlette
+application that answers the same JSON under the same server in one process. Ends with 1 where a target is missed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
+import httpx
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from bench.gateway_servers import (
+    CONFIGURATION,
+    SERVICE,
+    bare_application,
+    gateway,
+    python_service,
+    seaweed_master,
+    seaweed_set,
+)
+from bench.http_load import requests_per_second
+from uhm_common.verifier import ACCESS, TYPES, TokenVerifier
 from uhmalguhm.auth.v1 import auth_pb2, auth_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
-SERVICE = "uhmalguhm.auth.v1.AuthService"
 BODY = b'{"username": "ada", "password": "correct horse"}'
 WARM_UP = 200
+ROUNDS = 10
+CONNECTIONS = 64
 
 
-class Registrar(auth_pb2_grpc.AuthServiceServicer):
-    """Answers at once."""
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """What was measured against what is aimed at: at least `least`, or at most `most`."""
 
-    async def CreateUser(  # noqa: N802
-        self, request: auth_pb2.CreateUserRequest, _context: object
-    ) -> auth_pb2.CreateUserResponse:
-        """Registers nobody."""
-        return auth_pb2.CreateUserResponse(status="registered", username=request.username)
+    name: str
+    value: float
+    unit: str = ""
+    least: float = 0.0
+    most: float = float("inf")
+
+    @property
+    def met(self) -> bool:
+        """Whether it is."""
+        return self.least <= self.value <= self.most
+
+    def __str__(self) -> str:
+        target = f"at least {self.least}" if self.least else f"at most {self.most}"
+        verdict = "met" if self.met else "MISSED"
+        return f"{self.name:58} {self.value:9.3f} {self.unit:3} target {target} {self.unit:3} {verdict}"
 
 
-async def serve() -> None:
-    """The service's process; its port goes to standard output."""
-    server = grpc.aio.server()
-    auth_pb2_grpc.add_AuthServiceServicer_to_server(Registrar(), server)  # type: ignore[abstract] # only one method is called
-    sys.stdout.write(f"{server.add_insecure_port('127.0.0.1:0')}\n")
-    sys.stdout.flush()
-    await server.start()
-    await server.wait_for_termination()
-
-
-class RestClient:
-    """The least that speaks HTTP/1.1, so that the gateway is measured and not a client library."""
+class RestCall:
+    """One request after another over one connection."""
 
     async def connect(self, port: int) -> None:
-        """Opens the connection that all calls use."""
+        """Opens the connection."""
         self._reader, self._writer = await asyncio.open_connection("127.0.0.1", port)
 
-    async def call(self) -> None:
+    async def __call__(self) -> None:
         """One request and its whole answer."""
         head = f"POST /api/v1/user/create HTTP/1.1\r\nHost: x\r\nContent-Length: {len(BODY)}\r\n\r\n"
         self._writer.write(head.encode() + BODY)
@@ -68,70 +83,110 @@ class RestClient:
         await self._reader.readexactly(int(length.partition(b":")[2]))
 
 
-@contextlib.asynccontextmanager
-async def gateway(upstream: int) -> AsyncIterator[dict[str, int]]:
-    """The gateway's process, and its ports."""
-    route = f"{SERVICE}=127.0.0.1:{upstream}"
-    command = (sys.executable, "-m", "uhm_gateway", "--rest-port", "0", "--grpc-port", "0", "--route", route)
-    with tempfile.TemporaryFile() as log:
-        process = await asyncio.create_subprocess_exec(*command, stderr=log)
-        try:
-            while not (line := _line_with(log, b'"gateway.serving"')):  # noqa: ASYNC110 - another process writes it
-                await asyncio.sleep(0.05)
-            yield json.loads(line)
-        finally:
-            process.terminate()
-            await process.wait()
-
-
-def _line_with(log: object, mark: bytes) -> bytes:
-    log.seek(0)  # type: ignore[attr-defined]
-    return next((line for line in log.read().splitlines() if mark in line), b"")  # type: ignore[attr-defined]
-
-
-async def median_ms(call: Callable[[], Awaitable[object]], calls: int) -> float:
-    """The median of `calls` calls, after some that do not count."""
-    for _ in range(WARM_UP):
-        await call()
-    taken = []
-    for _ in range(calls):
-        started = time.perf_counter()
-        await call()
-        taken.append(time.perf_counter() - started)
-    return statistics.median(taken) * 1000
-
-
-async def measure(upstream: int, calls: int) -> dict[str, float]:
-    """Medians by way."""
+async def added(calls: int) -> list[Figure]:
+    """What the two ways through the gateway add to a call."""
     request = auth_pb2.CreateUserRequest(username="ada", password="correct horse")
-    async with gateway(upstream) as ports:
-        rest = RestClient()
+    with python_service() as port, gateway({SERVICE: port}) as ports:
+        rest = RestCall()
         await rest.connect(ports["rest"])
-        medians = {}
-        for name, port in (("grpc direct", upstream), ("grpc forwarded", ports["grpc"])):
-            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-                stub = auth_pb2_grpc.AuthServiceStub(channel)
-                medians[name] = await median_ms(partial(stub.CreateUser, request), calls)
-        medians["rest"] = await median_ms(rest.call, calls)
-        return medians
-
-
-def main() -> None:
-    """Measures and prints."""
-    calls = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
-    service = subprocess.Popen([sys.executable, str(Path(__file__)), "--serve"], stdout=subprocess.PIPE, text=True)
-    try:
-        assert service.stdout is not None
-        medians = asyncio.run(measure(int(service.stdout.readline()), calls))
-    finally:
-        service.terminate()
-        service.wait()
+        async with (
+            grpc.aio.insecure_channel(f"127.0.0.1:{port}") as straight,
+            grpc.aio.insecure_channel(f"127.0.0.1:{ports['grpc']}") as forwarded,
+        ):
+            medians = await _medians(
+                {
+                    "straight": partial(auth_pb2_grpc.AuthServiceStub(straight).CreateUser, request),
+                    "forwarded": partial(auth_pb2_grpc.AuthServiceStub(forwarded).CreateUser, request),
+                    "rest": rest,
+                },
+                calls,
+            )
     for name, median in medians.items():
-        sys.stdout.write(f"{name:16} {median:7.3f} ms  {median / medians['grpc direct']:5.2f}x\n")
+        print(f"{name:58} {median:9.3f} ms  {median / medians['straight']:.2f}x")
+    return [
+        Figure(name="REST adds, p50", value=medians["rest"] - medians["straight"], unit="ms", most=1.0),
+        Figure(name="gRPC forwarding adds, p50", value=medians["forwarded"] - medians["straight"], unit="ms", most=0.5),
+    ]
+
+
+async def _medians(ways: dict[str, Callable[[], Awaitable[object]]], calls: int) -> dict[str, float]:
+    """Medians in milliseconds; the ways take turns, so that what else the machine does meets them all."""
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for call in ways.values():
+        for _ in range(WARM_UP):
+            await call()
+    for _ in range(ROUNDS):
+        for name, call in ways.items():
+            for _ in range(calls // ROUNDS):
+                started = time.perf_counter()
+                await call()
+                taken[name].append(time.perf_counter() - started)
+    return {name: statistics.median(seconds) * 1000 for name, seconds in taken.items()}
+
+
+async def throughput(calls: int) -> list[Figure]:
+    """How many requests a second REST answers, against the bare application."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        routes = seaweed_set(directory)
+        with (
+            seaweed_master(directory) as service,
+            gateway({"master_pb.Seaweed": service}, descriptor_set=routes) as ports,
+        ):
+            async with httpx.AsyncClient(trust_env=False) as client:
+                answer = (await client.get(f"http://127.0.0.1:{ports['rest']}{CONFIGURATION}")).raise_for_status()
+            with bare_application(answer.content) as bare:
+                both = await _in_turns(ports["rest"], bare, calls)
+    rest, peer = (statistics.median(rates) for rates in both)
+    print(f"{'REST':58} {rest:9.0f} /s")
+    print(f"{'bare Starlette':58} {peer:9.0f} /s")
+    ratio = statistics.median(mine / theirs for mine, theirs in zip(*both, strict=True))
+    return [Figure(name="requests a second, REST over bare Starlette", value=ratio, unit="x", least=0.4)]
+
+
+async def _in_turns(rest: int, bare: int, calls: int) -> tuple[list[float], list[float]]:
+    request = f"GET {CONFIGURATION} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    rates: tuple[list[float], list[float]] = ([], [])
+    for port in (rest, bare):
+        await requests_per_second(port, request, count=calls, connections=CONNECTIONS)
+    for _ in range(ROUNDS):
+        for port, found in zip((rest, bare), rates, strict=True):
+            found.append(await requests_per_second(port, request, count=calls, connections=CONNECTIONS))
+    return rates
+
+
+async def verification(calls: int) -> list[Figure]:
+    """What it takes to verify a token, for the first time and again."""
+    private = Ed25519PrivateKey.generate()
+    key = jwt.PyJWK({**jwt.algorithms.OKPAlgorithm.to_jwk(private.public_key(), as_dict=True), "alg": "EdDSA"})
+
+    class Keys:
+        async def key(self, _key_id: str) -> jwt.PyJWK:
+            return key
+
+    now = int(time.time())
+    names = {"iss": "bench", "aud": "bench", "sub": "ada", "identity": "ada", "jti": "1", "sid": "1"}
+    claims = {**names, "iat": now, "nbf": now, "exp": now + 3600, "type": ACCESS, "fresh": False, "role": "user"}
+    token = jwt.encode(claims, private, algorithm="EdDSA", headers={"kid": "k", "typ": TYPES[ACCESS]})
+    verifier = TokenVerifier(Keys(), issuer="bench", audience="bench")
+    metadata = {"authorization": f"Bearer {token}"}
+    medians = await _medians(
+        {"first": partial(verifier.claims, token, kind=ACCESS), "again": partial(verifier.identity, metadata)}, calls
+    )
+    return [
+        Figure(name="verification of a new token, p50", value=medians["first"] * 1000, unit="µs", most=100),
+        Figure(name="verification of a token seen before, p50", value=medians["again"] * 1000, unit="µs", most=100),
+    ]
+
+
+async def main() -> int:
+    """Measures and prints; answers the exit code."""
+    calls = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
+    figures = [*await added(calls), *await throughput(calls), *await verification(calls)]
+    for figure in figures:
+        print(figure)
+    return 0 if all(figure.met for figure in figures) else 1
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--serve"]:
-        asyncio.run(serve())
-    else:
-        main()
+    sys.exit(asyncio.run(main()))

@@ -20,6 +20,9 @@ COMMANDS = {
     "login": "users",
     "logout": "users",
     "whoami": "users",
+    "passwd": "users",
+    "sessions": "sessions",
+    "keys": "keys",
     "registry": "registries",
     "pull": "images",
     "build": "build",
@@ -44,6 +47,10 @@ COMMANDS = {
     "rm": "machines",
     "df": "usage",
     "gc": "usage",
+    "users": "administration",
+    "invitations": "administration",
+    "signing-keys": "administration",
+    "audit": "audit",
 }
 INTERRUPTED = 130
 
@@ -61,7 +68,9 @@ class CommandGroup(click.Group):
         del ctx
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"uhm.commands.{COMMANDS[cmd_name]}"), cmd_name)
+        command: click.Command = getattr(
+            import_module(f"uhm.commands.{COMMANDS[cmd_name]}"), cmd_name.replace("-", "_")
+        )
         return command
 
 

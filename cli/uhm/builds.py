@@ -40,7 +40,7 @@ def make_image(
     client: Client, output: Output, *, request: dict[str, Any], progress: BuildProgress | None = None
 ) -> dict[str, Any]:
     """Asks for an image and shows how it is made. Raises BuildFailed. Ctrl-C leaves the build running, and says so."""
-    image_id = client.post("/api/v1/images", request)["id"]
+    image_id = client.create("/api/v1/images", request)["id"]
     try:
         with progress or build_progress(output) as shown:
             image = watch_image(client, image_id, progress=shown)

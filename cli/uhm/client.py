@@ -9,21 +9,24 @@ from __future__ import annotations
 import json
 import os
 import ssl
+import time
+import uuid
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
 
-from uhm.errors import ApiError, CommandError, PartUnavailable, ServerUnreachable
+from uhm.errors import ApiError, CommandError, ConnectionLost, PartLost, PartUnavailable, ServerUnreachable
 from uhm.session import NoToken, TokenSource, token_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 __all__ = ["DEFAULT_URL", "Client", "connect", "segment", "server_url"]
 
 DEFAULT_URL = "http://127.0.0.1:5000"
+ABORTED = 10
 UNAVAILABLE = 14
 UNAUTHENTICATED = 16
 CONNECT_SECONDS = 5.0
@@ -31,7 +34,12 @@ CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 600.0
 
 METADATA_PREFIX = "grpc-metadata-"
+RETRY_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Seconds before each further attempt at what can be sent again: a service that has died is back within them."""
+REFRESH_PAUSES = (0.2, 0.5, 1.0, 2.0)
+"""All of these within the ten seconds for which a replaced refresh token is not taken for a stolen one."""
 
+Answer = TypeVar("Answer")
 JsonObject = dict[str, Any]
 Metadata = dict[str, list[str]]
 """What the gateway tells beside a body, each name with all its values."""
@@ -83,19 +91,29 @@ class Client:
         """POST with a JSON object."""
         return self._call("POST", path, body=body or {})
 
+    def create(self, path: str, body: JsonObject | None = None) -> JsonObject:
+        """POST that makes something, with an idempotency key: sent again where its answer was lost, it is made once."""
+        headers = {"idempotency-key": str(uuid.uuid4())}
+        return _retried(lambda: self._call("POST", path, body=body or {}, headers=headers), pauses=RETRY_PAUSES)
+
+    def patch(self, path: str, body: JsonObject) -> JsonObject:
+        """PATCH with the fields to change."""
+        return self._call("PATCH", path, body=body)
+
     def delete(self, path: str, **parameters: Any) -> JsonObject:
         """DELETE; the answer's JSON object."""
         return self._call("DELETE", path, parameters=parameters)
 
-    def pages(self, path: str, /, *, field: str, **parameters: Any) -> list[JsonObject]:
-        """All entries of a list that comes in pages."""
+    def pages(self, path: str, /, *, field: str, at_most: int | None = None, **parameters: Any) -> list[JsonObject]:
+        """All entries of a list that comes in pages, or the first ones."""
         entries: list[JsonObject] = []
         token = ""
         while True:
-            page = self.get(path, **{"page_size": 1000, **parameters}, page_token=token)
+            size = 1000 if at_most is None else min(at_most - len(entries), 1000)
+            page = self.get(path, **{"page_size": size, **parameters}, page_token=token)
             entries += page.get(field, [])
             token = page.get("next_page_token", "")
-            if not token:
+            if not token or len(entries) == at_most:
                 return entries
 
     def upload(
@@ -172,16 +190,21 @@ class Client:
         return answer["access_token"], answer["refresh_token"]
 
     def refresh(self, refresh_token: str) -> tuple[str, str]:
-        """A new access token, and a new refresh token or nothing; two times nothing where the session has ended."""
+        """A new access token, and a new refresh token or nothing; two times nothing where the session has ended.
+
+        Where the answer is lost, the same token is sent again: for some seconds it gets the same successor.
+        """
+
+        def send() -> httpx.Response:
+            url, headers = "/api/v1/token/refresh", _bearer(refresh_token)
+            return self._checked(lambda headers: self._http.post(url, json={}, headers=headers), headers)
+
         try:
-            response = self._http.post(
-                "/api/v1/token/refresh", json={}, headers={"authorization": f"Bearer {refresh_token}"}
-            )
-        except httpx.TransportError as error:
-            raise self._unreachable(error) from error
-        if response.is_error:
-            return "", ""
-        answer = response.json()
+            answer = _json_object(_retried(send, pauses=REFRESH_PAUSES))
+        except ApiError as error:
+            if error.code == UNAUTHENTICATED:
+                return "", ""
+            raise
         return answer["access_token"], answer.get("refresh_token", "")
 
     def _call(
@@ -191,10 +214,14 @@ class Client:
         *,
         parameters: JsonObject | None = None,
         body: JsonObject | None = None,
+        headers: dict[str, str] | None = None,
         authorize: bool = True,
     ) -> JsonObject:
+        own = headers or {}
+
         def send(headers: dict[str, str]) -> httpx.Response:
-            return self._http.request(method, path, params=_parameters(parameters or {}), json=body, headers=headers)
+            query = _parameters(parameters or {})
+            return self._http.request(method, path, params=query, json=body, headers=own | headers)
 
         return _json_object(self._authorized(send) if authorize else self._checked(send, {}))
 
@@ -246,7 +273,25 @@ class Client:
         if isinstance(error, httpx.TimeoutException):
             return ServerUnreachable(f"{self.url} took too long to answer.", hint="`uhm doctor` says how it is.")
         reason = str(error).rstrip(".") or type(error).__name__
-        return ServerUnreachable(f"The connection to {self.url} broke off: {reason}.")
+        return ConnectionLost(f"The connection to {self.url} broke off: {reason}.")
+
+
+def _retried(send: Callable[[], Answer], *, pauses: Sequence[float]) -> Answer:
+    """What `send` answers in the end, which may be sent more than once."""
+    lost = False
+    for pause in pauses:
+        try:
+            return send()
+        except ConnectionLost:
+            lost = True
+        except ApiError as error:
+            if error.code != ABORTED:  # the first one is still being carried out
+                raise
+        except ServerUnreachable:
+            if not lost:  # nothing was sent
+                raise
+        time.sleep(pause)
+    return send()
 
 
 def _bearer(token: str) -> dict[str, str]:
@@ -279,9 +324,11 @@ def _api_error(response: httpx.Response) -> CommandError:
     """The server's own sentence, where it gave one."""
     try:
         answer = response.json()
-        message, code = str(answer["message"]), int(answer["code"])
+        message, code, details = str(answer["message"]), int(answer["code"]), answer.get("details")
     except (ValueError, KeyError, TypeError):
         return CommandError(f"{response.url} answered {response.status_code} {response.reason_phrase}.")
+    if code == UNAVAILABLE and not details:  # a service that refuses says why
+        return PartLost(message, code=code, status=response.status_code)
     return _refusal(message, code, status=response.status_code)
 
 

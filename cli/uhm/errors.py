@@ -3,7 +3,9 @@
     CommandError             exit code 1
     ├── ApiError             the server refused: its code and its sentence
     ├── ServerUnreachable    nothing answers at the URL; trying again may help
+    │   ├── ConnectionLost   … or it broke off, and nobody knows how far the server came
     │   └── PartUnavailable  … or the gateway answers, and a service behind it does not (also an ApiError)
+    │       └── PartLost     … not even to say so (also a ConnectionLost)
     └── SystemFailed         `uhm up`, `uhm down`: a part did not come up or go down
 
 Wrong usage is click's UsageError, exit code 2.
@@ -11,7 +13,15 @@ Wrong usage is click's UsageError, exit code 2.
 
 from __future__ import annotations
 
-__all__ = ["ApiError", "CommandError", "PartUnavailable", "ServerUnreachable", "SystemFailed"]
+__all__ = [
+    "ApiError",
+    "CommandError",
+    "ConnectionLost",
+    "PartLost",
+    "PartUnavailable",
+    "ServerUnreachable",
+    "SystemFailed",
+]
 
 
 class CommandError(Exception):
@@ -47,8 +57,16 @@ class ServerUnreachable(CommandError):
     """Nothing answers at the URL, or the connection broke."""
 
 
+class ConnectionLost(ServerUnreachable):
+    """The connection broke off after a request was sent: it may have been carried out."""
+
+
 class PartUnavailable(ApiError, ServerUnreachable):
     """The server says that a part of it is not there now."""
+
+
+class PartLost(PartUnavailable, ConnectionLost):
+    """The gateway does not reach a service, or has lost it in the middle of a call."""
 
 
 class SystemFailed(CommandError):

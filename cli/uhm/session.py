@@ -25,6 +25,9 @@ class TokenSource(Protocol):
     def renewed(self, refused: str) -> str:
         """Another access token after the server has refused one; empty where there is none."""
 
+    def replace(self, access: str, refresh: str) -> None:
+        """Takes the tokens of the session that has followed this one."""
+
 
 class NoToken:
     """Nobody is logged in."""
@@ -38,9 +41,12 @@ class NoToken:
         del refused
         return ""
 
+    def replace(self, access: str, refresh: str) -> None:
+        """There is nothing to keep them in."""
+
 
 class FixedToken(NoToken):
-    """The token of `UHM_TOKEN`."""
+    """The access token or API key of `UHM_TOKEN`."""
 
     def __init__(self, token: str) -> None:
         self._token = token
@@ -83,9 +89,17 @@ class SavedSession:
             self._store.save(self._url, saved)
             return saved.access_token
 
+    def replace(self, access: str, refresh: str) -> None:
+        """Saves them."""
+        with self._store.lock():
+            saved = self._credentials or self._store.load(self._url)
+            if saved is not None:
+                saved = self._credentials = replace(saved, access_token=access, refresh_token=refresh)
+                self._store.save(self._url, saved)
+
 
 def token_source(url: str, *, refresh: Callable[[str], tuple[str, str]]) -> TokenSource:
-    """`UHM_TOKEN` where it is set, else the saved session, which may be none."""
+    """`UHM_TOKEN`, an access token or an API key, where it is set, else the saved session, which may be none."""
     if fixed := os.environ.get("UHM_TOKEN"):
         return FixedToken(fixed)
     return SavedSession(CredentialStore.default(), url=url, refresh=refresh)

@@ -58,7 +58,7 @@ def run_in_foreground(client: Client, output: Output, *, request: dict[str, Any]
     """
     stopping = _Stopping(client)
     with stopping.signals():
-        machine = client.post("/api/v1/machines", request)
+        machine = client.create("/api/v1/machines", request)
         path = f"/api/v1/machines/{segment(machine['id'])}"
         stopping.of(path)
         logs: list[dict[str, str]] = []

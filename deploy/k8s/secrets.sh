@@ -1,7 +1,7 @@
 #!/bin/sh
 # Prints the Secrets that the manifests refer to, with new random values. Run it once per installation:
 #   deploy/k8s/secrets.sh | kubectl apply -f -
-# A second run would change the passwords of a database that keeps its old ones.
+# A second run would change the passwords of a database that keeps its old ones, and the key of what is encrypted in it.
 set -eu
 namespace=${1:-uhmalguhm}
 
@@ -12,7 +12,8 @@ random() {
 
 postgres=$(random)
 nats=$(random)
-signing_key=$(openssl genpkey -algorithm ed25519)
+auth_key=$(openssl rand -base64 32)
+invitation=$(random)
 cat <<EOF
 apiVersion: v1
 kind: Secret
@@ -35,9 +36,10 @@ stringData:
 apiVersion: v1
 kind: Secret
 metadata:
-  name: signing-key
+  name: auth
   namespace: $namespace
+data:
+  auth.key: $auth_key
 stringData:
-  signing.pem: |
-$(echo "$signing_key" | sed 's/^/    /')
+  bootstrap-invitation: $invitation
 EOF

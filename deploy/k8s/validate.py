@@ -104,7 +104,8 @@ def _references(pod: Document) -> Iterator[tuple[str, str | None]]:
         if claim := volume.get("persistentVolumeClaim"):
             yield f"PersistentVolumeClaim/{claim['claimName']}", None
         if secret := volume.get("secret"):
-            yield f"Secret/{secret['secretName']}", None
+            for item in secret.get("items", [{"key": None}]):
+                yield f"Secret/{secret['secretName']}", item["key"]
         if config := volume.get("configMap"):
             yield f"ConfigMap/{config['name']}", None
 

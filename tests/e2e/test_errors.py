@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import time
@@ -12,9 +13,9 @@ import pytest
 
 from tests.e2e.harness import SPARES
 from tests.servers import free_ports
-from uhm_auth.keys import load_keys
+from uhm_auth.app import open_core
 from uhm_auth.settings import AuthSettings
-from uhm_auth.tokens import TokenKind, Tokens
+from uhm_auth.stores.sessions import Session
 from uhmalguhm.auth.v1 import auth_pb2, auth_pb2_grpc
 from uhmalguhm.builder.v1 import image_pb2, image_pb2_grpc
 from uhmalguhm.machines.v1 import machine_pb2, machine_pb2_grpc
@@ -93,16 +94,24 @@ def tokens(system, token):
 
 def expired(system) -> str:
     """A token signed with the system's own key, whose time is over."""
-    settings = AuthSettings(state_dir=system.state_dir)
-    tokens = Tokens(
-        load_keys(settings.signing_key_path, generate=False),
-        issuer=settings.token_issuer,
-        audience=settings.token_audience,
-        access_seconds=60,
-        refresh_seconds=60,
+    then = int(time.time()) - 3600
+    session = Session(
+        id="",
+        username="careless",
+        role="user",
+        rotates=False,
+        token_id="",
+        token_issued_at=then,
+        created_at=then,
+        used_at=then,
+        expires_at=then + 60,
     )
-    now = int(time.time()) - 3600
-    return tokens.sign(TokenKind.ACCESS, username="careless", session_id="", fresh=False, now=now).text
+
+    async def sign() -> str:
+        async with open_core(AuthSettings(state_dir=system.state_dir)) as core:
+            return core.tokens.access(session, fresh=False, now=then)
+
+    return asyncio.run(sign())
 
 
 @pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES.keys())

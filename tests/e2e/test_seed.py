@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
+import subprocess
 
 import pytest
 
 from tests.e2e.harness import SPARES, fetch
 from tests.servers import free_ports
+from uhm_gateway.walkthrough import walkthrough
 
+END = "the end of a step: "
 CREDENTIALS = json.dumps({"username": "seed", "password": "test"})
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -71,10 +76,25 @@ def test_the_walk(each_system):
     assert not list((system.state_dir / "artifacts" / "layers").iterdir())
 
 
-def test_documentation(each_system):
-    page = each_system.curl("/", "-H", "Accept: text/html")
-    assert page.status == 200
-    assert "/api/v1/container/create" in page.text
+def test_the_walk_as_the_documentation_has_it(each_system):
+    """Its commands, as they are copied from the page, in one shell."""
+    page = html.unescape(each_system.curl("/", "-H", "Accept: text/html").text)
+    assert all(step.command in page for step in walkthrough(each_system.url))
+    (port,) = free_ports(1)
+    steps = walkthrough(each_system.url, port=port)
+    script = "".join(f"{step.command}\nprintf '\\n{END}%s\\n' $?\n" for step in steps)
+    done = subprocess.run(["sh"], input=script, capture_output=True, text=True, timeout=300, check=True)
+    *outputs, rest = re.split(rf"\n{END}0\n", done.stdout)
+    assert (len(outputs), rest) == (len(steps), ""), done
+    registered, exported, created, watched_lines, machine, served, stopped, deleted = outputs
+    assert json.loads(registered) == {"status": "registered", "username": "ada"}
+    assert exported == ""
+    assert json.loads(created)["status"] == "building"
+    assert json.loads(watched_lines.splitlines()[-1])["result"]["image"]["status"] == "ready"
+    assert json.loads(machine)["status"] == "running"
+    assert "as a virtual machine" in served
+    assert json.loads(stopped)["status"] == "exited"
+    assert re.fullmatch(r'\{\}\{"freed_bytes":"\d+"\}', "".join(deleted.split()))
 
 
 def watched(answer) -> list[dict]:

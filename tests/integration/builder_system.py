@@ -62,7 +62,7 @@ class Tokens(auth_pb2_grpc.AuthServiceServicer):
             "sub": username,
             "type": "access",
         }
-        token = jwt.encode(claims, self.key, algorithm="EdDSA", headers={"kid": "test"})
+        token = jwt.encode(claims, self.key, algorithm="EdDSA", headers={"kid": "test", "typ": "at+jwt"})
         return [("authorization", f"Bearer {token}")]
 
 

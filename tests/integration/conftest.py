@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 
+import grpc
 import pytest
+import pytest_asyncio
 
+from tests.integration.echo_system import SERVICE, Echo, compile_echo, running
 from uhm_common.dockerd import PrivateDockerd
+from uhm_gateway.descriptors import load_api
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +27,43 @@ def engine(tmp_path_factory, mirror):
         pytest.skip("a Docker Engine of our own needs root and dockerd")
     with PrivateDockerd(tmp_path_factory.mktemp("docker"), registry_mirror=mirror) as engine:
         yield engine
+
+
+@pytest.fixture(scope="session")
+def descriptor_set(tmp_path_factory):
+    """The descriptor set of an API that the gateway has never seen."""
+    return compile_echo(tmp_path_factory.mktemp("echo"))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def echo(descriptor_set):
+    """A service of that API, and its port."""
+    upstream = Echo(load_api(descriptor_set))
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((upstream.handler(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield upstream, port
+    await server.stop(None)
+
+
+@pytest.fixture(scope="module")
+def arguments(echo, descriptor_set):
+    """What a gateway in front of it is told: two services, one of which is not there."""
+    routes = ("--route", f"{SERVICE}=127.0.0.1:{echo[1]}", "--route", "echo.v1.LostService=127.0.0.1:9")
+    return ("--descriptor-set", str(descriptor_set), *routes)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gateway(arguments, tmp_path_factory):
+    """One gateway serves all tests of a module that leave it running: to start one takes longer than most of them."""
+    allowed = ("--allow-metadata", "colour", "--allow-metadata", "raw-*")
+    async with running(*arguments, *allowed, log=tmp_path_factory.mktemp("gateway") / "log") as front:
+        yield front
+
+
+@pytest.fixture
+def upstream(echo):
+    """The service behind the gateway, which remembers nothing of other tests."""
+    echo[0].forget()
+    return echo[0]

@@ -146,7 +146,7 @@ class Tokens(auth_pb2_grpc.AuthServiceServicer):
             "iss": "uhmalguhm", "aud": "uhmalguhm", "iat": now, "nbf": now, "exp": now + 3600,
             "jti": uuid.uuid4().hex, "sub": username, "type": "access", "sid": "test",
         }  # fmt: skip
-        return jwt.encode(claims, self._key, algorithm="EdDSA", headers={"kid": "test"})
+        return jwt.encode(claims, self._key, algorithm="EdDSA", headers={"kid": "test", "typ": "at+jwt"})
 
 
 class StandInImages(image_pb2_grpc.ImageServiceServicer):
@@ -229,10 +229,12 @@ class World:
         _, errors = await process.communicate()
         assert process.returncode == 0, errors.decode()
 
-    def client(self, username: str = "anna") -> Client:
+    def client(self, username: str = "anna", *, key: str = "") -> Client:
+        """Calls as that user; with an idempotency key, if one is given."""
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{self.port}")
         self.channels.append(channel)
         metadata = [("authorization", f"Bearer {self.tokens.issue(username)}")]
+        metadata += [("idempotency-key", key)] if key else []
         return Client(machine_pb2_grpc.MachineServiceStub(channel), metadata)
 
     def machine_dirs(self) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from contextlib import asynccontextmanager
 
 import grpc
 import jwt
@@ -13,12 +12,16 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
+from tests.integration.service_process import auth_process
 from uhm_auth.app import MIGRATIONS
+from uhm_auth.audit import Event, entry
 from uhm_auth.models import VERSION_TABLE, Base
-from uhm_auth.store import AuthStore, Session
+from uhm_auth.stores.sessions import Session, SessionStore
+from uhm_auth.stores.users import UserStore
 from uhm_common.database import Database
-from uhm_common.identity import AuthServiceKeys, TokenVerifier
+from uhm_common.jwks import auth_service_keys
 from uhm_common.settings import CommonSettings, database_url
+from uhm_common.verifier import TokenVerifier
 from uhmalguhm.auth.v1 import auth_pb2, auth_pb2_grpc
 
 pytestmark = pytest.mark.integration
@@ -29,27 +32,6 @@ REFRESH = auth_pb2.RefreshTokenRequest()
 
 def bearer(token):
     return [("authorization", f"Bearer {token}")]
-
-
-@asynccontextmanager
-async def auth_process(address, **environment):
-    """`python -m uhm_auth`, answering, with a channel to it; ended with SIGTERM, which must succeed."""
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "uhm_auth",
-        env={"PATH": "/usr/bin:/bin", "UHM_LISTEN": address, "UHM_BCRYPT_COST": "4", **environment},
-    )
-    try:
-        async with grpc.aio.insecure_channel(address) as channel:
-            await asyncio.wait_for(channel.channel_ready(), 30)
-            yield channel
-        child.terminate()
-        assert await asyncio.wait_for(child.wait(), 10) == 0
-    finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
 
 
 async def refused(call) -> str:
@@ -84,7 +66,7 @@ async def test_another_service_verifies_tokens_with_the_published_keys(tmp_path,
         stub = auth_pb2_grpc.AuthServiceStub(channel)
         await stub.CreateUser(auth_pb2.CreateUserRequest(**ANN))
         issued = await stub.IssueToken(auth_pb2.IssueTokenRequest(**ANN))
-        verifier = TokenVerifier(AuthServiceKeys(channel), issuer="uhmalguhm", audience="uhmalguhm")
+        verifier = TokenVerifier(auth_service_keys(channel), issuer="uhmalguhm", audience="uhmalguhm")
         assert (await verifier.identity(dict(bearer(issued.access_token)))).username == "ann"
 
 
@@ -100,10 +82,8 @@ async def test_a_token_that_expires(tmp_path, address):
 
 async def test_replicas_that_share_a_database_and_a_key(postgres_url, tmp_path, free_port):
     """A session begun at one is continued, rotated and ended at the other."""
-    key = tmp_path / "signing.pem"
-    async with auth_process(f"127.0.0.1:{free_port()}", UHM_STATE_DIR=str(tmp_path / "first")):
-        key.write_bytes((tmp_path / "first" / "auth" / "keys" / "signing.pem").read_bytes())
-    shared = {"UHM_DATABASE_URL": postgres_url, "UHM_SIGNING_KEY_FILE": str(key), "UHM_STATE_DIR": "/nonexistent"}
+    shared = {"UHM_DATABASE_URL": postgres_url, "UHM_KEY_FILE": str(tmp_path / "auth.key")}
+    shared |= {"UHM_STATE_DIR": "/nonexistent", "UHM_REFRESH_GRACE_SECONDS": "0"}
     addresses = [f"127.0.0.1:{free_port()}" for _ in range(2)]
 
     async with auth_process(addresses[0], **shared) as one, auth_process(addresses[1], **shared) as two:
@@ -113,6 +93,7 @@ async def test_replicas_that_share_a_database_and_a_key(postgres_url, tmp_path, 
         again = await first.RefreshToken(REFRESH, metadata=bearer(issued.refresh_token))
         me = await second.GetCurrentUser(auth_pb2.GetCurrentUserRequest(), metadata=bearer(again.access_token))
         assert me.username == "ann"
+        await asyncio.sleep(1.1)  # past the second in which it was replaced
         assert "used before" in await refused(second.RefreshToken(REFRESH, metadata=bearer(issued.refresh_token)))
         assert "ended" in await refused(first.RefreshToken(REFRESH, metadata=bearer(again.refresh_token)))
         assert (
@@ -120,6 +101,19 @@ async def test_replicas_that_share_a_database_and_a_key(postgres_url, tmp_path, 
             == (await first.GetKeys(auth_pb2.GetKeysRequest())).keys[0].kid
         )
         assert "wrong" in await refused(first.IssueToken(auth_pb2.IssueTokenRequest(username="a\0b", password="x")))
+
+
+async def test_a_key_file_that_was_replaced_is_told_of(tmp_path, address):
+    async with auth_process(address, UHM_STATE_DIR=str(tmp_path)):
+        pass
+    (tmp_path / "keys" / "auth.key").write_bytes(b"x" * 32)
+    environment = {"PATH": "/usr/bin:/bin", "UHM_LISTEN": address, "UHM_STATE_DIR": str(tmp_path)}
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "uhm_auth", env=environment, stderr=asyncio.subprocess.PIPE
+    )
+    _, told = await asyncio.wait_for(child.communicate(), 60)
+    assert child.returncode == 1
+    assert "encrypted with another key. Restore the file that UHM_KEY_FILE names" in told.decode()
 
 
 @pytest.fixture
@@ -141,28 +135,49 @@ async def test_models_and_migrations_agree_on_postgresql(database):
         assert await session.scalar(text(f"SELECT count(*) FROM {VERSION_TABLE}")) == 1
 
 
-async def test_races_on_postgresql(database):
-    store = AuthStore(database)
-    answers = await asyncio.gather(*(store.add_user("ann", f"h{n}", now=1) for n in range(10)), return_exceptions=True)
-    assert sorted(type(answer).__name__ for answer in answers) == ["NoneType"] + ["UsernameTaken"] * 9
+async def add_ann(database, password_hash="hash"):
+    users = UserStore(database)
+    async with users.changing() as transaction:
+        await users.add(transaction, "ann", password_hash=password_hash, role="user", now=1)
+    return await users.user("ann")
 
-    ann = await store.user("ann")
-    session = Session(id="s1", username="ann", rotates=True, token_hash="h1", expires_at=200)
-    await store.add_session(session, user_id=ann.id, now=100)
+
+async def test_races_on_postgresql(database):
+    answers = await asyncio.gather(*(add_ann(database, f"h{n}") for n in range(10)), return_exceptions=True)
+    assert sorted(type(answer).__name__ for answer in answers) == ["User"] + ["UsernameTaken"] * 9
+
+    ann, store = await UserStore(database).user("ann"), SessionStore(database, told_seconds=100, most=3)
+    session = Session(
+        id="s1",
+        username="ann",
+        role="user",
+        rotates=True,
+        token_id="t1",
+        token_issued_at=100,
+        created_at=100,
+        used_at=100,
+        expires_at=200,
+    )
+    began = entry(Event.LOGIN_SUCCEEDED, username="ann")
+    await store.add(session, user=ann, entry=began, told=lambda _: began)
     replaced = await asyncio.gather(
-        *(store.replace_token("s1", old_hash="h1", new_hash=f"n{n}", expires_at=300) for n in range(10))
+        *(store.replace_token(session, token_id=f"n{n}", now=110, expires_at=300) for n in range(10))
     )
     assert sorted(replaced) == [False] * 9 + [True]
-    await store.revoke_session("s1", now=150)
-    assert (await store.session("s1")).revoked_at == 150
-    assert await store.delete_expired_sessions(now=300) == 1
+    ended = entry(Event.SESSION_REVOKED, username="ann")
+    revoked = await asyncio.gather(
+        *(store.revoke("s1", username="ann", now=150 + n, entry=ended) for n in range(10)), return_exceptions=True
+    )
+    assert sorted(revoked) == [False] * 9 + [True]
+    assert (await store.session("s1")).revoked_at == 150 + revoked.index(True)
+    assert await store.delete_expired(now=300) == 1
     assert await store.session("s1") is None
 
 
 async def test_a_connection_that_the_server_closed_is_replaced(database):
-    store = AuthStore(database)
-    assert await store.user("ann") is None
+    users = UserStore(database)
+    assert await users.user("ann") is None
     async with database.write() as session:
         others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
         await session.execute(text(f"{others} AND pid <> pg_backend_pid()"))
-    assert await asyncio.gather(*(store.user("ann") for _ in range(4))) == [None] * 4
+    assert await asyncio.gather(*(users.user("ann") for _ in range(4))) == [None] * 4

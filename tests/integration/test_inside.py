@@ -36,7 +36,9 @@ from uhm_builder.inside.files import Files
 from uhm_builder.inside.packages import find_packages
 from uhm_builder.inside.views import Limits, Views
 from uhm_common.errors import NotFound
+from uhm_common.paging import InvalidPageToken, PageTokens
 from uhm_common.process import run
+from uhm_common.vault import Vault
 
 pytestmark = [
     pytest.mark.integration,
@@ -159,9 +161,13 @@ async def views(store):
         yield views
 
 
+def open_files(views, *, max_bytes):
+    return Files(views, page_tokens=PageTokens(Vault(bytes(32))), max_bytes=max_bytes)
+
+
 @pytest.fixture
 def files(views):
-    return Files(views, max_bytes=64 * MIB)
+    return open_files(views, max_bytes=64 * MIB)
 
 
 async def listed(files, disk, path, **more):
@@ -196,6 +202,9 @@ async def test_a_list_comes_in_pages_and_in_order(files, disk):
         if not token:
             break
     assert paths == [f"/many/{number:04d}" for number in range(2000)]
+    first = await listed(files, disk, "/many", size=700)
+    with pytest.raises(InvalidPageToken):
+        await listed(files, disk, "/many", size=700, token=first.next_token, recursive=True)
     recursive = (await listed(files, disk, "/srv", recursive=True)).entries
     assert [entry.path for entry in recursive] == sorted(entry.path for entry in recursive)
     assert "/srv/app/node_modules/@scope/left/package.json" in {entry.path for entry in recursive}
@@ -226,7 +235,7 @@ async def test_what_cannot_be_read_says_why(files, disk, path, error, said):
 
 async def test_a_file_above_the_bound_is_refused_before_its_first_byte(views, disk):
     with pytest.raises(TooMuchInside, match=f"{len(BIG)} bytes; at most {MIB}"):
-        await content(Files(views, max_bytes=MIB), disk, "/big")
+        await content(open_files(views, max_bytes=MIB), disk, "/big")
 
 
 async def test_a_file_that_says_to_have_a_terabyte_is_refused(files, disk):
@@ -288,7 +297,7 @@ async def test_a_customised_disk_has_what_was_asked_for(views, store, disk, tmp_
     diff_id, layer = made[0]
     assert diff_id == add_layer(store, layer)
     customised = add_disk_of(store, [add_layer(store, LOWER), diff_id])
-    files = Files(views, max_bytes=MIB)
+    files = open_files(views, max_bytes=MIB)
     assert await content(files, customised, "/run/www/site/again") == b"<h1>hello</h1>"
     assert await content(files, customised, "/etc/motd") == b"hi\n"
     assert (await content(files, customised, "/etc/passwd")).endswith(b"ann:x:1000:1000::/home/ann:/bin/sh\n")
@@ -353,7 +362,7 @@ async def test_a_damaged_image_is_an_error_and_the_next_one_is_looked_into(store
         blob.write(b"\xff" * 64)
     damaged = add_disk_of(store, [diff_id])
     async with open_views(store) as views:
-        files = Files(views, max_bytes=MIB)
+        files = open_files(views, max_bytes=MIB)
         with pytest.raises(DamagedImage, match="cannot be mounted"):
             await listed(files, damaged, "/")
         assert await content(files, good, "/only") == b"1"

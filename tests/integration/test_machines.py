@@ -305,6 +305,31 @@ async def test_ten_at_once(world):
     assert world.machine_dirs() == []
 
 
+async def test_many_creates_with_one_key_make_one_machine(world):
+    client = world.client(key="once")
+    machines = await asyncio.gather(*(create(client, command=FOREVER) for _ in range(20)))
+    assert {machine.id for machine in machines} == {machines[0].id}
+    assert world.machine_dirs() == [machines[0].id]
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, "another request"):
+        await create(client, command=["true"])
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.3])
+async def test_a_create_that_is_repeated_after_a_crash_makes_no_second_machine(world, delay):
+    client = world.client(key="once")
+    cut = asyncio.ensure_future(create(client, command=FOREVER, wait="running"))
+    directory = world.state_dir / "machines"
+    assert await eventually(lambda: any(directory.glob("*/")))
+    await asyncio.sleep(delay)
+    world.kill()
+    with contextlib.suppress(grpc.aio.AioRpcError):
+        await cut
+    await world.start()
+    again = await create(client, command=FOREVER, wait="running")
+    assert world.machine_dirs() == [again.id]
+    assert await create(client, command=FOREVER, wait="running") == again
+
+
 async def test_stop_start_and_delete_at_once_are_sane(world):
     client = world.client()
     machine = await create(client, command=FOREVER)

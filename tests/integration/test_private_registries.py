@@ -21,6 +21,7 @@ from uhm_builder.sources.clients import RegistryClients
 from uhm_builder.sources.reference import parse_reference
 from uhm_builder.sources.registry import Account
 from uhm_common.database import Database
+from uhm_common.paging import PageTokens
 from uhm_common.vault import open_vault
 from uhmalguhm.builder.v1 import registry_pb2, registry_pb2_grpc
 
@@ -89,7 +90,8 @@ async def users(request, tmp_path):
     database = Database(url.replace("postgresql://", "postgresql+asyncpg://"))
     await database.migrate(migrations=MIGRATIONS, metadata=Base.metadata, version_table=VERSION_TABLE)
     clients = RegistryClients(mirrors={}, credentials={}, rules=HostRules())
-    yield Users(Registries(database=database, vault=open_vault(tmp_path / "key")), clients)
+    vault = open_vault(tmp_path / "key")
+    yield Users(Registries(database=database, vault=vault, page_tokens=PageTokens(vault)), clients)
     await database.close()
 
 

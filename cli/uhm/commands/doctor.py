@@ -47,7 +47,7 @@ def doctor(output: Output, *, state_dir: Path | None, rest_port: int | None, grp
 
 
 def _line(finding: Finding) -> str:
-    mark = "ok" if finding.ok else "MISSING" if finding.essential else "missing"
+    mark = "ok" if finding.ok else "MISSING" if finding.essential else finding.lack
     fix = f"\n{'':<25}{finding.fix}" if finding.fix and not finding.ok else ""
     return f"  {finding.name:<13} {mark:<8} {finding.detail}{fix}"
 

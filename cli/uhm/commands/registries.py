@@ -55,7 +55,7 @@ def login(
     if ca is None or username or password is not None or password_stdin or identity_token:
         wanted["username"] = username if username or identity_token else _asked("Username")
         wanted["identity_token" if identity_token else "password"] = _secret(password, stdin=password_stdin)
-    added = connect().post(f"/api/v1/registries{'?skip_test=true' if skip_test else ''}", wanted)
+    added = connect().create(f"/api/v1/registries{'?skip_test=true' if skip_test else ''}", wanted)
     output.say(f"Logged in to {added['host']}.")
     output.document(added)
 

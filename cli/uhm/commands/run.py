@@ -111,7 +111,7 @@ def run(output: Output, /, **given: Any) -> None:
     image = _image(client, output, options)
     request = machine_request(options, image=image)
     if options.detach:
-        show_started(output, client.post("/api/v1/machines", request), timings=True)
+        show_started(output, client.create("/api/v1/machines", request), timings=True)
         return
     _foreground(client, output, options, request=request)
 

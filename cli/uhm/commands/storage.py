@@ -41,7 +41,7 @@ def add(output: Output, /, *, name: str, kind: str, address: str, **options: Any
     """
     from uhm.client import connect  # noqa: PLC0415 - heavy
 
-    added = connect().post("/api/v1/storage", {"name": name} | _place(kind, address, **options))
+    added = connect().create("/api/v1/storage", {"name": name} | _place(kind, address, **options))
     output.say(f"{added['name']} works: {_where(added)}")
     output.document(added)
 
@@ -141,7 +141,7 @@ def publish(output: Output, *, image: str, location: str, disk_format: str, deta
 
     client = connect()
     request = {"storage": location, "format": disk_format}
-    publication = client.post(f"/api/v1/images/{segment(image)}:publish", request)
+    publication = client.create(f"/api/v1/images/{segment(image)}:publish", request)
     if detach:
         output.say(publication["id"])
     else:

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from uhm.system.findings import CHECKS, Finding, port_finding
-from uhm.system.health import checks
+from uhm.system.findings import CHECKS, Finding, password_finding, port_finding
+from uhm.system.health import checks, password_policy
 from uhm.system.start import running_system
 from uhm.system.supervisor import Supervisor
 
@@ -78,6 +78,8 @@ def diagnose(layout: Layout, *, rest_port: int, grpc_port: int) -> Diagnosis:
         port_finding(name, port, ours=port in ours)
         for name, port in (("rest-port", rest_port), ("grpc-port", grpc_port))
     ]
+    if record is not None and (policy := password_policy(record.rest_port)) is not None:
+        findings.append(password_finding(policy))
     return Diagnosis(
         state_dir=str(layout.state_dir),
         findings=findings,

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from uhm.render.units import size
 from uhm.system.acceleration import kvm_works
@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
     from uhm.system.layout import Layout
 
-__all__ = ["CHECKS", "Finding", "port_finding"]
+__all__ = ["CHECKS", "Finding", "password_finding", "port_finding"]
 
 TOOL_SECONDS = 60.0
 SETUP = "`make setup` installs it."
+SOUND_LENGTH = 8
+"""Characters of a password, at least (NIST SP 800-63B, section 5.1.1)."""
 LEAST_EROFS = (1, 8)
 LEAST_DISK = 5 * 1000**3
 LEAST_MEMORY = 1000**3
@@ -41,6 +43,8 @@ class Finding:
     detail: str
     fix: str = ""
     essential: bool = False
+    lack: str = "missing"
+    """What is said of it, in a word, where it is not as it should be."""
 
 
 def emulator(_layout: Layout) -> Finding:
@@ -173,6 +177,19 @@ def port_finding(name: str, port: int, *, ours: bool) -> Finding:
     detail = f"{port} is free" if free else f"{port} is in use{f' by {holder}' if holder else ''}"
     return Finding(
         name=name, ok=free, detail=detail, fix=f"Choose another with `uhm up --{name}`, or end what uses it."
+    )
+
+
+def password_finding(policy: dict[str, Any]) -> Finding:
+    """What the system asks of passwords, as AuthService.GetPolicy answers it."""
+    length, score = int(policy.get("password_min_length", 0)), int(policy.get("password_min_score", 0))
+    registration = policy.get("registration", "")
+    return Finding(
+        name="passwords",
+        ok=length >= SOUND_LENGTH and score > 0,
+        detail=f"{length} or more characters, at least {score} of 4 hard to guess; registration: {registration}",
+        fix="Before others reach it, start it with UHM_PASSWORD_MIN_LENGTH=12 and UHM_PASSWORD_MIN_SCORE=3.",
+        lack="weak",
     )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import http.client
+import json
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from uhm.system.engine import answers
 from uhm.system.ports import LOOPBACK
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from uhm.system.record import SystemRecord
 
-__all__ = ["Check", "checks"]
+__all__ = ["Check", "checks", "password_policy"]
 
 SECONDS = 2.0
 # Each check stands for itself: no proxy, and no back-off shared with an earlier attempt.
@@ -80,3 +81,17 @@ def rest_ready(port: int) -> bool:
         return False
     finally:
         connection.close()
+
+
+def password_policy(port: int) -> dict[str, Any] | None:
+    """What the system behind that REST port asks of passwords; None where it does not answer."""
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=SECONDS)
+    try:
+        connection.request("GET", "/api/v1/user/policy")
+        answer = connection.getresponse()
+        found: dict[str, Any] = json.loads(answer.read())
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+    finally:
+        connection.close()
+    return found if answer.status == http.HTTPStatus.OK else None

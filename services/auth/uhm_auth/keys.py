@@ -1,128 +1,198 @@
 """The keys that sign and verify tokens: Ed25519 (RFC 8032), shown as a JSON Web Key Set (RFC 7517, RFC 8037).
 
-A key's id is its thumbprint (RFC 7638), so replicas that share a key agree on its id. To change keys, rename the
-signing key to another name ending in `.pem` in its directory and restart: a new one is made, and what the old one has
-signed stays good until the old file is deleted.
+A key is made, and published, long before it signs: it is `next`, then it signs, then it is retired, and stays published
+until all that it has signed has expired. Whoever fetches the set now and then therefore knows the key of every token.
+All replicas read the keys from one database, where private parts are encrypted, and rotations come one after the other.
+A replica that has not yet seen a rotation signs with the former key for a second more, which verifies all the same.
+
+A key's id is its thumbprint (RFC 7638).
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
-import os
-import uuid
+import time
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jwt
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy.exc import SQLAlchemyError
 
+from uhm_auth.audit import Event, append, entry
 from uhm_auth.errors import SigningKeyUnusable
-from uhm_common.identity import ALGORITHM
+from uhm_auth.stores.signing_keys import KeyState, StoredKey
+from uhm_common.errors import InternalError
+from uhm_common.jwks import KeyCache
 from uhm_common.logs import get_logger
+from uhm_common.verifier import ALGORITHM
 
-__all__ = ["KeyRing", "SigningKey", "load_keys", "thumbprint"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from uhm_auth.stores.signing_keys import SigningKeyStore
+    from uhm_common.vault import Vault
+
+__all__ = ["SigningKey", "SigningKeys", "thumbprint"]
 
 log = get_logger()
 
+POLL_SECONDS = 0.5
+READ_AT_MOST_EVERY_SECONDS = 0.05  # for those who ask, however many they are
+PUBLISHED = (KeyState.SIGNING, KeyState.NEXT, KeyState.RETIRED)
+STRAGGLING_SECONDS = 60
+"""For how long a replica that does not notice may sign with a key that was retired, clocks included."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SigningKey:
-    """A private key and what is public of it."""
+    """The key that signs."""
 
+    id: str
     private: Ed25519PrivateKey = field(repr=False)
-    jwk: dict[str, str]
+    since: int
 
-    @classmethod
-    def of(cls, private: Ed25519PrivateKey) -> SigningKey:
-        """With the public JWK of RFC 8037, section 2."""
-        raw = private.public_key().public_bytes_raw()
-        public = {"kty": "OKP", "crv": "Ed25519", "x": _base64url(raw)}
-        return cls(private, {**public, "kid": thumbprint(public), "alg": ALGORITHM, "use": "sig"})
+
+class SigningKeys:
+    """The keys of this service, as its database has them."""
+
+    def __init__(
+        self,
+        store: SigningKeyStore,
+        vault: Vault,
+        *,
+        signing_seconds: int,
+        token_seconds: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """A key signs for `signing_seconds` (0: until `rotate`), and nothing that it signs is good for longer than
+        `token_seconds`.
+        """
+        self._store = store
+        self._vault = vault
+        self._signing_seconds = signing_seconds
+        self._token_seconds = token_seconds
+        self._clock = clock
+        self._signing: SigningKey | None = None
+        self._published: list[dict[str, str]] = []
+        self.verifying = KeyCache(self._read, interval_seconds=READ_AT_MOST_EVERY_SECONDS)
 
     @property
-    def key_id(self) -> str:
-        """The thumbprint."""
-        return self.jwk["kid"]
+    def signing(self) -> SigningKey:
+        """The key that signs now. Raises SigningKeyUnusable before `open`."""
+        if self._signing is None:
+            raise SigningKeyUnusable("No key that signs has been read.")
+        return self._signing
+
+    async def open(self) -> None:
+        """Reads the keys, making the first ones. Raises SigningKeyUnusable where they were sealed with another key."""
+        now = self._now()
+        async with self._store.changing() as transaction:
+            if not await self._store.find(transaction, now=now):
+                for state in (KeyState.SIGNING, KeyState.NEXT):
+                    await self._store.add(transaction, self._make(state, now=now), now=now)
+        await self.verifying.refresh()
+
+    async def published(self) -> list[dict[str, str]]:
+        """The JSON Web Keys of all, the one that signs first, as the database has them now."""
+        await self.verifying.renew()
+        return self._published
+
+    async def rotate(self, *, actor: str, reason: str, replacing: str = "") -> str:
+        """Has the next key sign, and makes another one; answers the id of the key that signs.
+
+        Where `replacing` is named and does not sign any more, somebody else has rotated: nothing is done.
+        """
+        now = self._now()
+        async with self._store.changing() as transaction:
+            keys = {key.state: key for key in await self._store.find(transaction, now=now)}
+            signing, promoted = keys[KeyState.SIGNING], keys[KeyState.NEXT]
+            if replacing and signing.id != replacing:
+                return signing.id
+            expires_at = now + self._token_seconds + STRAGGLING_SECONDS
+            await self._store.retire(transaction, signing.id, now=now, expires_at=expires_at)
+            await self._store.promote(transaction, promoted.id, now=now)
+            await self._store.add(transaction, self._make(KeyState.NEXT, now=now), now=now)
+            told = entry(Event.KEYS_ROTATED, username=actor, actor=actor, kid=promoted.id, reason=reason)
+            await append(transaction, told)
+        log.info("keys.rotated", kid=promoted.id, reason=reason)
+        await self.verifying.refresh()
+        return promoted.id
+
+    async def tend(self) -> None:
+        """Notices what other replicas did, and rotates when it is time."""
+        await self.verifying.refresh()
+        signing = self.signing
+        if self._signing_seconds and self._now() - signing.since >= self._signing_seconds:
+            await self.rotate(actor="", reason="schedule", replacing=signing.id)
+
+    async def run(self) -> None:
+        """Tends the keys until cancelled."""
+        while True:
+            try:
+                await self.tend()
+            except (SQLAlchemyError, OSError) as error:
+                log.warning("keys.unread", error=repr(error))
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def forget_expired(self) -> int:
+        """Deletes keys whose signatures have all expired; answers how many."""
+        return await self._store.delete_expired(now=self._now())
+
+    async def _read(self) -> Mapping[str, jwt.PyJWK]:
+        """Reads all keys; the private one only where it is another than before."""
+        keys = await self._store.all(now=self._now())
+        for key in keys:
+            if key.state is KeyState.SIGNING and (self._signing is None or self._signing.id != key.id):
+                self._signing = self._unsealed(key)
+        keys.sort(key=lambda key: PUBLISHED.index(key.state))
+        self._published = [_jwk(key.public) for key in keys]
+        return {jwk["kid"]: jwt.PyJWK(jwk) for jwk in self._published}
+
+    def _unsealed(self, key: StoredKey) -> SigningKey:
+        try:
+            raw = self._vault.open(key.sealed or b"", purpose=_purpose(key.id))
+        except InternalError as error:
+            raise SigningKeyUnusable(
+                "The signing keys in the database were encrypted with another key.",
+                hint="Restore the file that UHM_KEY_FILE names, by default keys/auth.key in the state directory.",
+            ) from error
+        return SigningKey(id=key.id, private=Ed25519PrivateKey.from_private_bytes(raw), since=key.signing_at or 0)
+
+    def _make(self, state: KeyState, *, now: int) -> StoredKey:
+        private = Ed25519PrivateKey.generate()
+        public = _base64url(private.public_key().public_bytes_raw())
+        key_id = thumbprint({"kty": "OKP", "crv": "Ed25519", "x": public})
+        return StoredKey(
+            id=key_id,
+            state=state,
+            public=public,
+            sealed=self._vault.seal(private.private_bytes_raw(), purpose=_purpose(key_id)),
+            signing_at=now if state is KeyState.SIGNING else None,
+        )
+
+    def _now(self) -> int:
+        return int(self._clock())
 
 
-@dataclass(frozen=True, slots=True)
-class KeyRing:
-    """The key that signs, and those that only verify; a KeySource for TokenVerifier."""
-
-    signing: SigningKey
-    retired: tuple[SigningKey, ...] = ()
-
-    def public(self) -> list[dict[str, str]]:
-        """The JSON Web Keys of all, the one that signs first."""
-        return [key.jwk for key in (self.signing, *self.retired)]
-
-    async def key(self, key_id: str) -> jwt.PyJWK | None:
-        """The public key of that id, or None."""
-        return next((jwt.PyJWK(jwk) for jwk in self.public() if jwk["kid"] == key_id), None)
-
-
-def thumbprint(jwk: dict[str, str]) -> str:
+def thumbprint(jwk: Mapping[str, str]) -> str:
     """The thumbprint of an OKP key: SHA-256 of its required members in their canonical form (RFC 7638, section 3)."""
     required = {name: jwk[name] for name in ("crv", "kty", "x")}
     canonical = json.dumps(required, sort_keys=True, separators=(",", ":"))
     return _base64url(hashlib.sha256(canonical.encode()).digest())
 
 
-def load_keys(path: Path, *, generate: bool) -> KeyRing:
-    """Reads the signing key, making it first where it is absent and may be made, and the retired ones beside it.
-
-    Raises SigningKeyUnusable. Several processes may do this at once: all end with the same key.
-    """
-    try:
-        if generate and not path.exists():
-            _generate(path)
-        signing = _read(path)
-        beside = sorted(other for other in path.parent.glob("*.pem") if other.name != path.name)
-        return KeyRing(signing, tuple(_read(other) for other in beside))
-    except OSError as error:
-        raise SigningKeyUnusable(
-            f"The signing key {path} cannot be used: {error.strerror}.",
-            hint="Set UHM_SIGNING_KEY_FILE to an Ed25519 key in PKCS#8 PEM, or UHM_STATE_DIR to a directory that is"
-            " yours to write.",
-        ) from error
+def _jwk(public: str) -> dict[str, str]:
+    """The public JWK of RFC 8037, section 2."""
+    jwk = {"kty": "OKP", "crv": "Ed25519", "x": public}
+    return {**jwk, "kid": thumbprint(jwk), "alg": ALGORITHM, "use": "sig"}
 
 
-def _read(path: Path) -> SigningKey:
-    if path.stat().st_mode & 0o007:
-        log.warning("keys.readable_by_all", path=str(path))
-    try:
-        private = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except (ValueError, TypeError) as error:
-        raise SigningKeyUnusable(f"{path} is not a private key in PEM form without a passphrase.") from error
-    if not isinstance(private, Ed25519PrivateKey):
-        raise SigningKeyUnusable(
-            f"{path} is not an Ed25519 key.", hint="`openssl genpkey -algorithm ed25519` makes one."
-        )
-    return SigningKey.of(private)
-
-
-def _generate(path: Path) -> None:
-    """Writes a new key beside its name, then links it there: whoever comes first wins, and nobody reads half a key."""
-    pem = Ed25519PrivateKey.generate().private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        handle = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(pem)
-            file.flush()
-            os.fsync(handle)
-        path.hardlink_to(staged)
-    except FileExistsError:
-        return
-    finally:
-        staged.unlink(missing_ok=True)
-    log.info("keys.generated", path=str(path))
+def _purpose(key_id: str) -> str:
+    return f"signing key {key_id}"
 
 
 def _base64url(raw: bytes) -> str:

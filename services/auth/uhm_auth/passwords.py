@@ -18,31 +18,22 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 import bcrypt
 
-from uhm_auth.errors import InvalidPassword, TooManyPasswords
+from uhm_auth.errors import TooManyPasswords
+from uhm_auth.policy import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-__all__ = ["MAX_PASSWORD_BYTES", "PasswordHasher", "check_password", "hash_password", "verify_password"]
+__all__ = ["PasswordHasher", "hash_password", "nobodys_hash", "verify_in_time", "verify_password"]
 
-MAX_PASSWORD_BYTES = 1024
 SALT_CHARACTERS = 22
+CHECKSUM_CHARACTERS = 31
 STORED_FORM = re.compile(r"\$bcrypt-sha256\$v=2,t=(2[ab]),r=(\d{1,2})\$([./A-Za-z0-9]{22})\$([./A-Za-z0-9]{31})")
 
+ANYTHING = Policy()
+
 Answer = TypeVar("Answer")
-
-
-def check_password(password: str, *, min_length: int) -> None:
-    """Raises InvalidPassword where a password may not be chosen. `min_length` is in characters."""
-    if len(password) < min_length:
-        wanted = "a password" if min_length == 1 else f"at least {min_length} characters"
-        raise InvalidPassword(f"The password is too short: it has {len(password)} characters.", hint=f"Send {wanted}.")
-    if len(password.encode()) > MAX_PASSWORD_BYTES:
-        raise InvalidPassword(
-            f"The password is too long: it has {len(password.encode())} bytes.",
-            hint=f"It may have {MAX_PASSWORD_BYTES}.",
-        )
 
 
 def hash_password(password: str, *, cost: int) -> str:
@@ -55,10 +46,32 @@ def hash_password(password: str, *, cost: int) -> str:
 
 def verify_password(password: str, stored: str) -> bool:
     """Whether a stored form is that of this password. Raises ValueError where it is no stored form."""
+    kind, cost, salt, checksum = _parts(stored)
+    return bcrypt.checkpw(_prehash(password, salt), f"${kind}${int(cost):02}${salt}{checksum}".encode())
+
+
+def verify_in_time(password: str, stored: str, *, cost: int) -> bool:
+    """Like `verify_password`; where it is wrong, it has taken 2^cost rounds, though the stored form took fewer.
+
+    The rounds that lack are those of one bcrypt of each cost between, since 2^n + 2^n + 2^(n+1) + … + 2^(m-1) = 2^m.
+    """
+    right = verify_password(password, stored)
+    if not right:
+        for between in range(int(_parts(stored)[1]), cost):
+            verify_password(password, nobodys_hash(between))
+    return right
+
+
+def nobodys_hash(cost: int) -> str:
+    """A stored form that takes as long as any other of that cost, and is of no password that anybody knows."""
+    return f"$bcrypt-sha256$v=2,t=2b,r={cost}${'.' * SALT_CHARACTERS}${'.' * CHECKSUM_CHARACTERS}"
+
+
+def _parts(stored: str) -> tuple[str, ...]:
+    """Kind, cost, salt and checksum. Raises ValueError."""
     if (match := STORED_FORM.fullmatch(stored)) is None:
         raise ValueError("not a bcrypt-sha256 hash of version 2")
-    kind, cost, salt, checksum = match.groups()
-    return bcrypt.checkpw(_prehash(password, salt), f"${kind}${int(cost):02}${salt}{checksum}".encode())
+    return match.groups()
 
 
 def _prehash(password: str, salt: str) -> bytes:
@@ -71,12 +84,12 @@ class PasswordHasher:
     Use it as a context manager: the threads end with it.
     """
 
-    def __init__(self, *, cost: int, threads: int, waiting: int) -> None:
+    def __init__(self, *, cost: int, threads: int, waiting: int, policy: Policy = ANYTHING) -> None:
         self._cost = cost
+        self._policy = policy
         self._capacity = threads + waiting
         self._held = 0
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="bcrypt")
-        self._nobodys = hash_password("", cost=cost)
 
     def __enter__(self) -> Self:
         return self
@@ -90,10 +103,20 @@ class PasswordHasher:
         """The stored form of a password."""
         return await self._in_thread(lambda: hash_password(password, cost=self._cost))
 
+    async def choose(self, password: str, *, username: str) -> str:
+        """The stored form of a password that a user has chosen. Raises InvalidPassword where the policy forbids it."""
+
+        def chosen() -> str:
+            self._policy.check(password, username=username)
+            return hash_password(password, cost=self._cost)
+
+        return await self._in_thread(chosen)
+
     async def verify(self, password: str, stored: str | None) -> bool:
         """Whether the password is right; for a user who does not exist, None, it takes as long and answers False."""
-        right = await self._in_thread(lambda: verify_password(password, stored or self._nobodys))
-        return right and stored is not None
+        looked_at = stored or nobodys_hash(self._cost)
+        right = await self._in_thread(lambda: verify_in_time(password, looked_at, cost=self._cost))
+        return right and looked_at == stored
 
     def is_outdated(self, stored: str) -> bool:
         """Whether a stored form was made with another cost than today's, and should be made anew."""

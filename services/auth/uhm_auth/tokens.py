@@ -1,95 +1,128 @@
 """Tokens: JSON Web Tokens (RFC 7519) signed with EdDSA (RFC 8037).
 
-Claims: `iss aud iat nbf exp jti sub identity fresh type sid`. `sub` and `identity` are the username, `fresh` is whether
-a password was given for this very token, `type` is "access" or "refresh", `sid` is the session.
+Claims: `iss aud iat nbf exp jti sub identity fresh type sid role`. `sub` and `identity` are the username, `fresh` is
+whether a password was given for this very token, `type` is "access" or "refresh", `sid` is the session. The header's
+`typ` is "at+jwt" (RFC 9068) or "rt+jwt", so that neither kind is taken for the other, whatever claims are looked at.
 """
 
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import jwt
 
-from uhm_common.identity import ALGORITHM, TokenVerifier
+from uhm_common.jws import ALGORITHM, header_of
+from uhm_common.verifier import ACCESS, REFRESH, TYPES
 
 if TYPE_CHECKING:
-    from uhm_auth.keys import KeyRing
+    from uhm_auth.keys import SigningKeys
+    from uhm_auth.stores.sessions import Session
+    from uhm_common.verifier import TokenVerifier
 
-__all__ = ["RefreshClaims", "Token", "TokenKind", "Tokens"]
+__all__ = ["Claims", "TokenKind", "Tokens"]
 
 
 class TokenKind(StrEnum):
     """What a token is good for."""
 
-    ACCESS = "access"
-    REFRESH = "refresh"
+    ACCESS = ACCESS
+    REFRESH = REFRESH
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Token:
-    """A token that was signed, and what the session store notes of it."""
+class Claims:
+    """What a valid token says. Times are in seconds since the epoch."""
 
-    text: str = field(repr=False)
-    id: str
+    kind: TokenKind
+    token_id: str
+    issuer: str
+    audience: str
+    username: str
+    session_id: str
+    issued_at: int
+    not_before: int
     expires_at: int
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RefreshClaims:
-    """What a valid refresh token says."""
-
-    token_id: str
-    session_id: str
+    @classmethod
+    def of(cls, claims: dict[str, Any], *, kind: TokenKind) -> Claims:
+        """From the claims of a token that was verified."""
+        return cls(
+            kind=kind,
+            token_id=claims["jti"],
+            issuer=claims["iss"],
+            audience=claims["aud"],
+            username=claims["sub"],
+            session_id=str(claims.get("sid", "")),
+            issued_at=int(claims["iat"]),
+            not_before=int(claims["nbf"]),
+            expires_at=int(claims["exp"]),
+        )
 
 
 class Tokens:
-    """Signs tokens and checks its own. Lifetimes are in seconds."""
+    """Signs tokens, and checks its own. Lifetimes are in seconds."""
 
-    def __init__(self, keys: KeyRing, *, issuer: str, audience: str, access_seconds: int, refresh_seconds: int) -> None:
+    def __init__(
+        self, keys: SigningKeys, verifier: TokenVerifier, *, issuer: str, audience: str, access_seconds: int
+    ) -> None:
         self._keys = keys
+        self._verifier = verifier
         self._issuer = issuer
         self._audience = audience
-        self._lifetimes = {TokenKind.ACCESS: access_seconds, TokenKind.REFRESH: refresh_seconds}
-        self.verifier = TokenVerifier(keys, issuer=issuer, audience=audience)
+        self.access_seconds = access_seconds
 
-    def sign(self, kind: TokenKind, *, username: str, session_id: str, fresh: bool, now: int) -> Token:
-        """A new token that is good from now on."""
-        expires_at = now + self._lifetimes[kind]
+    def access(self, session: Session, *, fresh: bool, now: int) -> str:
+        """A new access token of a session, which does not outlive it."""
+        expires_at = min(now + self.access_seconds, session.expires_at)
+        return self._sign(
+            TokenKind.ACCESS, session, token_id=uuid.uuid4().hex, issued_at=now, expires_at=expires_at, fresh=fresh
+        )
+
+    def refresh(self, session: Session) -> str:
+        """The refresh token of a session that is good now: each time the same one."""
+        return self._sign(
+            TokenKind.REFRESH,
+            session,
+            token_id=session.token_id,
+            issued_at=session.token_issued_at,
+            expires_at=session.expires_at,
+            fresh=False,
+        )
+
+    async def refresh_claims(self, token: str) -> Claims:
+        """What a refresh token says. Raises Unauthenticated where it is not valid, or is not a refresh token."""
+        return Claims.of(await self._verifier.claims(token, kind=REFRESH), kind=TokenKind.REFRESH)
+
+    async def claims(self, token: str) -> Claims:
+        """What a token of either kind says. Raises Unauthenticated where it is not valid."""
+        kind = _claimed_kind(token)
+        return Claims.of(await self._verifier.claims(token, kind=kind), kind=kind)
+
+    def _sign(
+        self, kind: TokenKind, session: Session, *, token_id: str, issued_at: int, expires_at: int, fresh: bool
+    ) -> str:
         claims = {
             "iss": self._issuer,
             "aud": self._audience,
-            "iat": now,
-            "nbf": now,
+            "iat": issued_at,
+            "nbf": issued_at,
             "exp": expires_at,
-            "jti": uuid.uuid4().hex,
-            "sub": username,
-            "identity": username,
+            "jti": token_id,
+            "sub": session.username,
+            "identity": session.username,
             "fresh": fresh,
             "type": kind.value,
-            "sid": session_id,
+            "sid": session.id,
+            "role": session.role,
         }
         signing = self._keys.signing
-        text = jwt.encode(claims, signing.private, algorithm=ALGORITHM, headers={"kid": signing.key_id})
-        return Token(text=text, id=str(claims["jti"]), expires_at=expires_at)
-
-    async def refresh_claims(self, token: str) -> RefreshClaims:
-        """What a refresh token says. Raises Unauthenticated where it is not valid, or is not a refresh token."""
-        claims = await self.verifier.claims(token, kind=TokenKind.REFRESH)
-        return RefreshClaims(token_id=claims["jti"], session_id=str(claims.get("sid", "")))
-
-    async def session_id(self, token: str) -> str:
-        """The session of a token of either kind. Raises Unauthenticated where it is not valid."""
-        claims = await self.verifier.claims(token, kind=_claimed_kind(token))
-        return str(claims.get("sid", ""))
+        headers = {"kid": signing.id, "typ": TYPES[kind]}
+        return jwt.encode(claims, signing.private, algorithm=ALGORITHM, headers=headers)
 
 
 def _claimed_kind(token: str) -> TokenKind:
-    """The kind that a token says it is, before anything about it was checked."""
-    try:
-        claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
-    except jwt.InvalidTokenError:
-        return TokenKind.ACCESS
-    return TokenKind.REFRESH if claims.get("type") == TokenKind.REFRESH else TokenKind.ACCESS
+    """The kind that a token says it is, before anything about it was checked. Raises Unauthenticated."""
+    return TokenKind.REFRESH if header_of(token).get("typ") == TYPES[REFRESH] else TokenKind.ACCESS

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import os
 import re
 import time
@@ -214,6 +215,14 @@ class Contexts:
             _delete_unheld(path, before=oldest)
         await self._delete_unknown()
 
+    async def delete_all(self, *, owner: str) -> None:
+        """Deletes all of an owner's, whole or not; an archive that others have sent, too, stays theirs."""
+        async with self._database.write() as session:
+            await session.execute(delete(ContextRow).where(ContextRow.owner == owner))
+        for path in self._directory.glob(f"{PARTIAL}{_key(owner)}-*"):
+            _delete_unheld(path, before=math.inf)
+        await self._delete_unknown()
+
     async def _delete_unknown(self) -> None:
         """Deletes archives without a row; an upload that becomes known just now is waited for."""
         if not self._directory.is_dir():
@@ -249,8 +258,7 @@ class Contexts:
         return sum(map(_bytes, self._directory.iterdir()))
 
     def _partial(self, digest: str, *, owner: str) -> Path:
-        key = hashlib.sha256(owner.encode()).hexdigest()[:16]
-        return self._directory / f"{PARTIAL}{key}-{plain_digest(digest)}"
+        return self._directory / f"{PARTIAL}{_key(owner)}-{plain_digest(digest)}"
 
 
 @asynccontextmanager
@@ -264,6 +272,11 @@ async def _held(path: Path) -> AsyncIterator[IO[bytes]]:
         raise UploadUnderWay(
             "The same archive is being uploaded by another connection.", hint="Wait for it, or end it."
         ) from error
+
+
+def _key(owner: str) -> str:
+    """An owner in the name of a file."""
+    return hashlib.sha256(owner.encode()).hexdigest()[:16]
 
 
 def _settle(path: Path, final: Path) -> None:

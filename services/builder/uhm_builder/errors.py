@@ -1,6 +1,6 @@
 """What can go wrong in the builder.
 
-InvalidArgument      InvalidReference, InvalidPageToken, AmbiguousId, InvalidContext, InvalidArchive,
+InvalidArgument      InvalidReference, AmbiguousId, InvalidContext, InvalidArchive,
                      InvalidStorage, InvalidPath, InvalidCustomization, InvalidExport, InvalidPlatform, InvalidRegistry
 NotFound             NoSuchImage, NoSuchContext, NotInRegistry, NotInEngine,
                      NoSuchStorage, NoSuchPublication, NotAtStorage, NoSuchFile, NoSuchRegistry
@@ -49,7 +49,6 @@ __all__ = [
     "InvalidCustomization",
     "InvalidExport",
     "InvalidLayer",
-    "InvalidPageToken",
     "InvalidPath",
     "InvalidPlatform",
     "InvalidReference",
@@ -92,10 +91,6 @@ __all__ = [
 
 class InvalidReference(InvalidArgument):
     """A text that names no image."""
-
-
-class InvalidPageToken(InvalidArgument):
-    """A page token that this service has not given."""
 
 
 class AmbiguousId(InvalidArgument):

@@ -7,9 +7,11 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, LargeBinary, MetaData, String, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from uhm_common.idempotency import idempotency_table
 from uhm_common.outbox import outbox_table
 
 __all__ = [
+    "IDEMPOTENCY_KEYS",
     "OUTBOX",
     "VERSION_TABLE",
     "AliasRow",
@@ -170,4 +172,5 @@ class PublicationRow(Base):
     ended_at: Mapped[int | None] = mapped_column(BigInteger)
 
 
+IDEMPOTENCY_KEYS = idempotency_table(Base.metadata, name="builder_idempotency_keys")
 OUTBOX = outbox_table(Base.metadata, name="builder_outbox")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from uhm_builder.collector import Collector
 from uhm_builder.contexts import Contexts
-from uhm_builder.models import OUTBOX, VERSION_TABLE, Base
+from uhm_builder.models import IDEMPOTENCY_KEYS, OUTBOX, VERSION_TABLE, Base
 from uhm_builder.quotas import Quotas
 from uhm_builder.registries import Registries
 from uhm_builder.retention import Retention
@@ -21,7 +21,9 @@ from uhm_builder.store import ImageStore
 from uhm_common.artifacts import ArtifactStore
 from uhm_common.database import Database
 from uhm_common.events import EventBus
+from uhm_common.idempotency import IdempotencyKeys
 from uhm_common.outbox import Outbox
+from uhm_common.paging import PageTokens
 from uhm_common.settings import database_url
 from uhm_common.vault import open_vault
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from uhm_builder.settings import BuilderSettings
+    from uhm_common.vault import Vault
 
 __all__ = ["MIGRATIONS", "Parts", "open_parts"]
 
@@ -52,6 +55,9 @@ class Parts:
     publications: PublicationStore
     registries: Registries
     registry_clients: RegistryClients
+    page_tokens: PageTokens
+    vault: Vault
+    idempotency_keys: IdempotencyKeys
 
 
 @asynccontextmanager
@@ -75,6 +81,7 @@ async def open_parts(settings: BuilderSettings, *, name: str) -> AsyncIterator[P
             artifacts=artifacts, database=database, store=store, grace_seconds=settings.layer_grace_seconds
         )
         vault = open_vault(settings.secrets_key)
+        page_tokens = PageTokens(vault)
         yield Parts(
             artifacts=artifacts,
             database=database,
@@ -100,12 +107,15 @@ async def open_parts(settings: BuilderSettings, *, name: str) -> AsyncIterator[P
                 rules=settings.host_rules,
             ),
             publications=PublicationStore(database),
-            registries=Registries(database=database, vault=vault),
+            registries=Registries(database=database, vault=vault, page_tokens=page_tokens),
             registry_clients=RegistryClients(
                 mirrors=settings.registry_mirrors,
                 credentials=load_credentials(settings.registry_auth_file),
                 rules=settings.host_rules,
             ),
+            page_tokens=page_tokens,
+            vault=vault,
+            idempotency_keys=IdempotencyKeys(IDEMPOTENCY_KEYS, database=database),
         )
     finally:
         await database.close()

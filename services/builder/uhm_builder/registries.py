@@ -18,18 +18,20 @@ from sqlalchemy import delete, func, insert, select
 
 from uhm_builder.errors import InvalidReference, InvalidRegistry, NoSuchRegistry, TooManyRegistries
 from uhm_builder.models import RegistryRow
-from uhm_builder.pages import PageToken, page_size
 from uhm_builder.sources.challenge import Credentials
 from uhm_builder.sources.connections import trust
 from uhm_builder.sources.reference import DEFAULT_REGISTRY, parse_reference
 from uhm_builder.sources.registry import Account
 from uhm_builder.threads import in_thread
+from uhm_common.idempotency import current_claim
+from uhm_common.paging import Listing, page_size
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
 
     from uhm_builder.sources.clients import RegistryClients
     from uhm_common.database import Database
+    from uhm_common.paging import PageTokens
     from uhm_common.vault import Vault
 
 __all__ = ["Registries", "Registry", "RegistryPage", "RegistryWish"]
@@ -80,9 +82,10 @@ class RegistryPage:
 class Registries:
     """The registries of all users; each method acts for one of them, and what others have does not exist for it."""
 
-    def __init__(self, *, database: Database, vault: Vault) -> None:
+    def __init__(self, *, database: Database, vault: Vault, page_tokens: PageTokens) -> None:
         self._database = database
         self._vault = vault
+        self._page_tokens = page_tokens
 
     async def add(self, wish: RegistryWish, *, owner: str, clients: RegistryClients | None) -> Registry:
         """Adds a registry, or replaces what was known of it, after showing it the credentials through `clients`.
@@ -90,6 +93,9 @@ class Registries:
         Raises InvalidRegistry, TooManyRegistries, and what logging in raises.
         """
         host = _host(wish.host)
+        claim = current_claim()
+        if claim.resource:
+            return await self.get(host, owner=owner)
         account = await _account(wish)
         if clients is not None:
             await clients.log_in(host, account)
@@ -112,6 +118,7 @@ class Registries:
                     hint="`uhm registry logout` forgets one.",
                 )
             await session.execute(insert(RegistryRow).values(row))
+            await claim.made(session, host)
         return await self.get(host, owner=owner)
 
     async def get(self, host: str, *, owner: str) -> Registry:
@@ -126,12 +133,13 @@ class Registries:
         """A page of the owner's registries, the newest first. Raises InvalidPageToken."""
         size = page_size(size)
         conditions: list[ColumnElement[bool]] = [RegistryRow.owner == owner]
-        if token:
-            conditions.append(RegistryRow.number < PageToken.decode(token, reference="").before)
+        listing = Listing(name="registries", owner=owner)
+        if (before := self._page_tokens.read_number(token, of=listing)) is not None:
+            conditions.append(RegistryRow.number < before)
         query = select(RegistryRow).where(*conditions).order_by(RegistryRow.number.desc()).limit(size + 1)
         async with self._database.read() as session:
             found = [_registry(row) for row in (await session.scalars(query)).all()]
-        more = PageToken(before=found[size - 1].number, reference="").encode() if len(found) > size else ""
+        more = self._page_tokens.make(found[size - 1].number, of=listing) if len(found) > size else ""
         return RegistryPage(registries=found[:size], next_token=more)
 
     async def delete(self, host: str, *, owner: str) -> None:
@@ -141,6 +149,11 @@ class Registries:
             forgotten = delete(RegistryRow).where(*_of(owner, host)).returning(RegistryRow.number)
             if (await session.scalars(forgotten)).one_or_none() is None:
                 raise _missing(host)
+
+    async def delete_all(self, *, owner: str) -> None:
+        """Forgets all of an owner's."""
+        async with self._database.write() as session:
+            await session.execute(delete(RegistryRow).where(RegistryRow.owner == owner))
 
     async def account(self, host: str, *, owner: str) -> Account | None:
         """What the owner's builds need to know of a registry; None where it was not added."""

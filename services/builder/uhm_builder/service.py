@@ -13,12 +13,13 @@ from uhm_builder.customization import Customization
 from uhm_builder.errors import AmbiguousId, InvalidContext, InvalidReference, NoSuchImage
 from uhm_builder.images import Archive, BuildContext, Image, Status
 from uhm_builder.inside.checks import check
-from uhm_builder.pages import PageToken, page_size
 from uhm_builder.secrets import checked_secrets
 from uhm_builder.sources.platforms import parse_platform
 from uhm_builder.sources.reference import parse_reference
 from uhm_builder.store import NewImage
 from uhm_common.events import BUILDS_REQUESTED, cancel_subject
+from uhm_common.idempotency import current_claim
+from uhm_common.paging import Listing, page_size
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from uhm_common.database import Database
     from uhm_common.events import EventBus
     from uhm_common.outbox import Outbox
+    from uhm_common.paging import PageTokens
 
 __all__ = ["Images", "Page"]
 
@@ -64,6 +66,7 @@ class Images:
         quotas: Quotas,
         secrets: HeldSecrets,
         locations: Locations,
+        page_tokens: PageTokens,
     ) -> None:
         self._database = database
         self._store = store
@@ -73,12 +76,16 @@ class Images:
         self._quotas = quotas
         self._secrets = secrets
         self._locations = locations
+        self._page_tokens = page_tokens
 
     async def create(self, wish: ImageWish, *, owner: str) -> str:
         """Notes the wish for an image; answers its id.
 
         Raises InvalidReference, InvalidContext, NoSuchContext, NoSuchStorage.
         """
+        claim = current_claim()
+        if claim.resource:
+            return claim.resource
         source = wish.source
         takes_its_name = isinstance(source, Archive) and not wish.name and not wish.tag
         reference = None if takes_its_name else parse_reference(wish.name, tag=wish.tag)
@@ -111,6 +118,7 @@ class Images:
             async with self._database.write() as session:
                 await self._quotas.admit(session, owner=owner)
                 await self._store.add(session, new)
+                await claim.made(session, image_id)
                 await self._outbox.add(session, BUILDS_REQUESTED, {"id": image_id}, message_id=image_id)
         except BaseException:
             self._secrets.forget(image_id)
@@ -144,10 +152,11 @@ class Images:
     async def page(self, *, size: int, token: str, reference: str, owner: str) -> Page:
         """A page of the owner's images, the newest first. Raises InvalidPageToken, InvalidReference."""
         size = page_size(size)
-        before = PageToken.decode(token, reference=reference).before if token else None
+        listing = Listing(name="images", owner=owner, filter=(reference,))
+        before = self._page_tokens.read_number(token, of=listing)
         found = await self._store.page(owner=owner, before=before, limit=size + 1, references=_filter(reference))
         images = found[:size]
-        more = PageToken(before=images[-1].number, reference=reference).encode() if len(found) > size else ""
+        more = self._page_tokens.make(images[-1].number, of=listing) if len(found) > size else ""
         return Page(images=images, next_token=more)
 
     async def cancel(self, name: str, *, owner: str) -> Image:

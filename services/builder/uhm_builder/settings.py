@@ -201,8 +201,8 @@ class BuilderSettings(CommonSettings):
 
     @property
     def secrets_key(self) -> Path:
-        """The key that users' credentials are encrypted with."""
-        return self.state_dir / "keys" / "builder-secrets.key"
+        """The key that users' credentials are encrypted with, and page tokens signed."""
+        return self.key_path("builder-secrets")
 
     @property
     def contexts_dir(self) -> Path:

@@ -132,12 +132,12 @@ class ImageStore:
             conditions.append(alternatives[0] if len(alternatives) == 1 else alternatives[0] | alternatives[1])
         return await self._find(*conditions, owner=owner, limit=limit)
 
-    async def building(self, *, lease_before: int | None = None) -> list[Image]:
-        """Images that are being built; with `lease_before`, those that no worker has held since then."""
+    async def building(self, *, lease_before: int | None = None, owner: str | None = None) -> list[Image]:
+        """Images that are being built, of all or one owner; with `lease_before`, those that nobody held since then."""
         conditions: list[ColumnElement[bool]] = [ImageRow.status == Status.BUILDING]
         if lease_before is not None:
             conditions += [ImageRow.lease_until < lease_before, ImageRow.created_at < lease_before]
-        return await self._find(*conditions)
+        return await self._find(*conditions, owner=owner)
 
     async def claim(self, image_id: str, *, now: int, lease_until: int) -> Claim | None:
         """Takes a build up; None where it has ended, or somebody's lease still runs."""

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
 from uhm_common.errors import UhmError
 from uhm_common.logs import configure_logs, get_logger
+from uhm_common.reflection import add_reflection
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
+
+    from uhm_common.tls import ServerTls
 
 __all__ = ["GRPC_OPTIONS", "Server", "main", "stop_requested"]
 
@@ -56,8 +58,9 @@ def main(service: str, settings_type: type[SettingsType], run: Callable[[Setting
         asyncio.run(_run(run(settings)))
     except ValidationError as error:
         for problem in error.errors():
-            name = "_".join(str(part) for part in problem["loc"]).upper()
-            sys.stderr.write(f"{service}: UHM_{name}: {problem['msg']}\n")
+            name = "_".join(str(part) for part in ("UHM", *problem["loc"])).upper()
+            told = f"{name}: {problem['msg']}" if problem["loc"] else problem["msg"].removeprefix("Value error, ")
+            sys.stderr.write(f"{service}: {told}\n")
         sys.exit(1)
     except UhmError as error:
         sys.stderr.write(f"{service}: {error}\n")
@@ -74,13 +77,16 @@ class Server:
 
     `add` registers the servicers on it; `services` are their full names, for health and reflection. Background work is
     started before it serves and cancelled after it has stopped; when one ends by itself, or raises, the process ends.
+    With `tls` it is served over TLS only. `ending` is called once it is told to stop: it ends streams that would go on.
     """
 
     listen: str
     services: Sequence[str]
     add: Callable[[grpc.aio.Server], None]
     interceptors: Sequence[Any] = ()
+    tls: ServerTls | None = None
     background: Sequence[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=tuple)
+    ending: Callable[[], None] = lambda: None
 
     async def serve(self) -> None:
         """Serves until SIGTERM or SIGINT, then lets running calls end for a few seconds."""
@@ -89,8 +95,8 @@ class Server:
         self.add(server)
         states = health.aio.HealthServicer()  # type: ignore[attr-defined]
         health_pb2_grpc.add_HealthServicer_to_server(states, server)
-        reflection.enable_server_reflection([*self.services, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
-        bind(server, self.listen)
+        add_reflection(server, self.services)
+        bind(server, self.listen, tls=self.tls)
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(_endless(work)) for work in self.background]
             await server.start()
@@ -100,6 +106,7 @@ class Server:
             try:
                 await stop.wait()
             finally:
+                self.ending()
                 await states.enter_graceful_shutdown()
                 await server.stop(DRAIN_SECONDS)
                 for task in running:
@@ -107,10 +114,11 @@ class Server:
         log.info("server.stopped")
 
 
-def bind(server: grpc.aio.Server, listen: str) -> None:
-    """Opens the port. Raises UhmError where it is taken."""
+def bind(server: grpc.aio.Server, listen: str, *, tls: ServerTls | None = None) -> None:
+    """Opens the port, in the clear without `tls`. Raises UhmError where it is taken, or a TLS file cannot be used."""
+    credentials = tls.credentials() if tls else None
     try:
-        bound = server.add_insecure_port(listen)
+        bound = server.add_secure_port(listen, credentials) if credentials else server.add_insecure_port(listen)
     except RuntimeError:
         bound = 0
     if not bound:

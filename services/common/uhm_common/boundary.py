@@ -4,37 +4,49 @@ from __future__ import annotations
 
 import time
 import uuid
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import grpc
 from grpc_status import rpc_status
 from structlog.contextvars import bound_contextvars
 
-from uhm_common.errors import InternalError, UhmError
-from uhm_common.identity import TokenVerifier, set_current_identity
+from uhm_common.access import access_of, check_access
+from uhm_common.calls import REQUEST_ID, call_of, set_current_call
+from uhm_common.errors import InternalError, PermissionDenied, UhmError
+from uhm_common.identity import set_current_identity
 from uhm_common.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+
+    from uhm_common.identity import Identity
+    from uhm_common.verifier import TokenVerifier
 
 __all__ = ["Boundary"]
 
 log = get_logger()
 
 OPEN_SERVICES = ("/grpc.health.", "/grpc.reflection.")
-REQUEST_ID = "x-request-id"
 
 
 class Boundary(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Authenticates calls, turns errors into statuses, and logs each call once.
 
-    Methods in `public`, full names such as `/uhmalguhm.auth.v1.AuthService/CreateUser`, need no token. An error that is
-    not a UhmError is INTERNAL with a correlation id and no detail; the log has the rest under that id.
+    Who may call a method is said by its option `uhmalguhm.access.v1.access`; a method without one is refused. A
+    streaming call ends when the session or the API key that it was made with is revoked. An error that is not a
+    UhmError is INTERNAL with a correlation id and no detail; the log has the rest under that id.
     """
 
-    def __init__(self, *, verifier: TokenVerifier | None, public: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        verifier: TokenVerifier | None,
+        on_denied: Callable[[str, Identity], Awaitable[None]] | None = None,
+    ) -> None:
+        """Without a verifier, no call needs a token. `on_denied` is told which method who was not allowed to call."""
         self._verifier = verifier
-        self._public = frozenset(public)
+        self._on_denied = on_denied
 
     async def intercept_service(
         self,
@@ -46,22 +58,30 @@ class Boundary(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         method: str = handler_call_details.method
         if handler is None or method.startswith(OPEN_SERVICES):
             return handler
+        streams = handler.request_streaming or handler.response_streaming
         arity = {False: "unary", True: "stream"}
         kind = f"{arity[handler.request_streaming]}_{arity[handler.response_streaming]}"
-        wrap = self._stream if handler.response_streaming else self._unary
+        behaviour = getattr(handler, kind)
+        if handler.response_streaming:
+            behaviour = _writing(behaviour)
         return getattr(grpc, f"{kind}_rpc_method_handler")(
-            wrap(method, getattr(handler, kind)),
+            self._call(method, behaviour, streams=streams),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
 
-    def _unary(self, method: str, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    def _call(
+        self, method: str, behaviour: Callable[..., Coroutine[Any, Any, Any]], *, streams: bool
+    ) -> Callable[..., Awaitable[Any]]:
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             started = time.monotonic()
             with bound_contextvars(method=method, request_id=_metadata(context).get(REQUEST_ID, "")):
                 try:
-                    await self._authenticate(method, context)
-                    answer = await behaviour(request, context)
+                    identity = await self._authenticate(method, context)
+                    work = behaviour(request, context)
+                    if streams and identity is not None and self._verifier is not None:
+                        work = self._verifier.revocations.ending(identity.session_id, work)
+                    answer = await work
                 except Exception as error:  # noqa: BLE001 - every error becomes a status, here
                     await _fail(error, context, started)
                 log.info("call.done", ms=_ms_since(started))
@@ -69,23 +89,37 @@ class Boundary(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
         return call
 
-    def _stream(self, method: str, behaviour: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
-        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-            started = time.monotonic()
-            with bound_contextvars(method=method, request_id=_metadata(context).get(REQUEST_ID, "")):
-                try:
-                    await self._authenticate(method, context)
-                    async for answer in behaviour(request, context):
-                        yield answer
-                except Exception as error:  # noqa: BLE001 - every error becomes a status, here
-                    await _fail(error, context, started)
-                log.info("call.done", ms=_ms_since(started))
+    async def _authenticate(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> Identity | None:
+        """Notes who calls; None where no token is needed. Raises Unauthenticated, PermissionDenied or Unavailable."""
+        metadata = _metadata(context)
+        set_current_call(call_of(metadata))
+        if self._verifier is None:
+            return None
+        access = access_of(method)
+        if access is None:
+            raise PermissionDenied(f"{method} does not say who may call it, so nobody may.")
+        if access.public:
+            return None
+        identity = await self._verifier.identity(metadata)
+        try:
+            check_access(access, identity)
+        except PermissionDenied:
+            if self._on_denied is not None:
+                await self._on_denied(method, identity)
+            raise
+        set_current_identity(identity)
+        return identity
 
-        return call
 
-    async def _authenticate(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        if self._verifier is not None and method not in self._public:
-            set_current_identity(await self._verifier.identity(_metadata(context)))
+def _writing(behaviour: Callable[..., AsyncGenerator[Any, None]]) -> Callable[..., Coroutine[Any, Any, None]]:
+    """A handler that writes what an iterator answers, so that all of the call is one coroutine, to be cancelled."""
+
+    async def write(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        async with aclosing(behaviour(request, context)) as answers:
+            async for answer in answers:
+                await context.write(answer)
+
+    return write
 
 
 def _metadata(context: grpc.aio.ServicerContext[Any, Any]) -> dict[str, str]:

@@ -16,11 +16,15 @@ A service derives its own leaves from these. A message says what was wrong, with
 
 from __future__ import annotations
 
-from typing import ClassVar
+import math
+from typing import TYPE_CHECKING, ClassVar
 
 import grpc
-from google.protobuf import any_pb2
+from google.protobuf import duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 __all__ = [
     "AlreadyExists",
@@ -39,14 +43,18 @@ DOMAIN = "uhmalguhm"
 
 
 class UhmError(Exception):
-    """An error with a gRPC status code, a sentence for the user, a hint, and fields for the log."""
+    """An error with a gRPC status code, a sentence for the user, a hint, and fields for the log.
+
+    `retry_after` is after how many seconds the same call may succeed, where that is known.
+    """
 
     code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
 
-    def __init__(self, message: str, *, hint: str = "", **fields: object) -> None:
+    def __init__(self, message: str, *, hint: str = "", retry_after: float | None = None, **fields: object) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.retry_after = retry_after
         self.fields = fields
 
     def __str__(self) -> str:
@@ -59,13 +67,16 @@ class UhmError(Exception):
         return "".join(f"_{char}" if char.isupper() and at else char for at, char in enumerate(name)).upper()
 
     def to_status(self) -> status_pb2.Status:
-        """As google.rpc.Status with an ErrorInfo detail."""
-        info = error_details_pb2.ErrorInfo(
-            reason=self.reason, domain=DOMAIN, metadata={name: str(value) for name, value in self.fields.items()}
-        )
-        detail = any_pb2.Any()
-        detail.Pack(info)
-        return status_pb2.Status(code=code_pb2.Code.Value(self.code.name), message=str(self), details=[detail])
+        """As google.rpc.Status with an ErrorInfo detail, and a RetryInfo, in whole seconds, where that is known."""
+        fields = {name: str(value) for name, value in self.fields.items()}
+        details: list[Message] = [error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=fields)]
+        if self.retry_after is not None:
+            delay = duration_pb2.Duration(seconds=math.ceil(self.retry_after))
+            details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+        status = status_pb2.Status(code=code_pb2.Code.Value(self.code.name), message=str(self))
+        for detail in details:
+            status.details.add().Pack(detail)
+        return status
 
 
 class InvalidArgument(UhmError):

@@ -5,6 +5,7 @@
 | UHM_BUILDS | `uhm.builds.requested` | work queue: each build is taken by one worker |
 | UHM_PUBLICATIONS | `uhm.publications.requested` | work queue: each publication is taken by one worker |
 | UHM_IMAGES | `uhm.images.ready`, `uhm.images.deleted` | kept for a day: whoever wants to know, by a `Subscription` |
+| UHM_USERS | `uhm.users.deleted` | kept for six days: whoever has something of the user, by a `Subscription` |
 
 Their payloads are JSON objects:
 
@@ -14,6 +15,7 @@ Their payloads are JSON objects:
 | `uhm.publications.requested` | `id` |
 | `uhm.images.ready` | `id`, `owner`, `reference`, `disk_digest`, `config`: the fields of the builder's ImageConfig |
 | `uhm.images.deleted` | `id`, `owner`, `reference`, `disk_digest` |
+| `uhm.users.deleted` | `username`, which nobody else will ever have |
 
 A ready image's `config` is left out where it is too large for a message; GetImage answers it. Another image may have
 the disk of one that was deleted. So it is where an image is made again unchanged: first the former is deleted, then the
@@ -50,6 +52,8 @@ __all__ = [
     "IMAGES_STREAM",
     "PUBLICATIONS_REQUESTED",
     "PUBLICATIONS_STREAM",
+    "USERS_DELETED",
+    "USERS_STREAM",
     "EventBus",
     "cancel_subject",
     "encode",
@@ -68,7 +72,10 @@ PUBLICATIONS_REQUESTED = "uhm.publications.requested"
 IMAGES_STREAM = "UHM_IMAGES"
 IMAGES_READY = "uhm.images.ready"
 IMAGES_DELETED = "uhm.images.deleted"
+USERS_STREAM = "UHM_USERS"
+USERS_DELETED = "uhm.users.deleted"
 RETRY_SECONDS = 0.5
+CANCEL_AGAIN_SECONDS = 0.1
 DAY_SECONDS = 24 * 3600
 
 STREAMS = (
@@ -91,6 +98,12 @@ STREAMS = (
         subjects=[IMAGES_READY, IMAGES_DELETED],
         storage=StorageType.FILE,
         max_age=DAY_SECONDS,
+    ),
+    StreamConfig(
+        name=USERS_STREAM,
+        subjects=[USERS_DELETED],
+        storage=StorageType.FILE,
+        max_age=6 * DAY_SECONDS,
     ),
 )
 
@@ -149,22 +162,37 @@ class EventBus:
         log.info("events.connecting")
         while True:
             try:
-                client = await nats.connect(
-                    self._url,
-                    name=self._name,
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=RETRY_SECONDS,
-                    error_cb=_ignore_error,
-                    disconnected_cb=self._disconnected,
-                    reconnected_cb=self._reconnected,
-                    pending_size=0,
-                )
+                client = await self._connect_once()
             except (OSError, NatsError, TimeoutError) as error:
                 log.warning("events.unreachable", error=repr(error))
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 self._linked.set()
                 return client
+
+    async def _connect_once(self) -> Client:
+        """Has nats-py connect, which may lose a cancellation (bpo-37658) and go on: it is cancelled until it ends."""
+        connecting = asyncio.create_task(
+            nats.connect(
+                self._url,
+                name=self._name,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=RETRY_SECONDS,
+                error_cb=_ignore_error,
+                disconnected_cb=self._disconnected,
+                reconnected_cb=self._reconnected,
+                pending_size=0,
+            )
+        )
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            while not connecting.done():
+                connecting.cancel()
+                await asyncio.wait([connecting], timeout=CANCEL_AGAIN_SECONDS)
+            if not connecting.cancelled() and connecting.exception() is None:
+                await connecting.result().close()
+            raise
 
     async def _provision(self, client: Client) -> None:
         """Makes or updates the streams; tries until that is done or the connection is lost."""

@@ -46,6 +46,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PACKAGE.SERVICE=HOST:PORT",
         help="where a service is; may be given more than once",
     )
+    add(
+        "--allow-metadata",
+        action="append",
+        dest="allowed_metadata",
+        metavar="KEY",
+        help="a key that clients may set as Grpc-Metadata-KEY, or the beginning of one with a * after it",
+    )
     add("--rest-port", type=int, metavar="N", help="default 5000; 0 for any")
     add("--grpc-port", type=int, metavar="N", help="default 50051; 0 for any")
     add("--host", help="address to listen on; default 127.0.0.1")

@@ -4,30 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import uvicorn
 from grpc_health.v1 import health_pb2_grpc
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 
 from uhm_common.bootstrap import stop_requested
 from uhm_common.errors import UhmError
 from uhm_common.logs import get_logger
+from uhm_common.reflection import add_reflection
+from uhm_common.verifier import remote_verification
+from uhm_gateway.access_log import AccessLog
+from uhm_gateway.admit import Admitting
 from uhm_gateway.descriptors import load_api, packaged_descriptor_set
 from uhm_gateway.endpoint import Limits
 from uhm_gateway.errors import ConfigurationError
 from uhm_gateway.forward import Forwarder
-from uhm_gateway.introspect import UpstreamHealth, add_reflection
-from uhm_gateway.pages import page_routes, refuse
+from uhm_gateway.front import Front
+from uhm_gateway.introspect import UpstreamHealth
+from uhm_gateway.limits import Admission
+from uhm_gateway.pages import page_routes
 from uhm_gateway.rest import Transcoder
-from uhm_gateway.upstreams import Upstreams, channel_options
+from uhm_gateway.slow_clients import Guard
+from uhm_gateway.upstreams import Upstreams, server_options
+from uhm_gateway.websocket import WebSocketProtocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Coroutine, Iterator
 
+    from starlette.types import ASGIApp
+
+    from uhm_common.verifier import TokenVerifier
     from uhm_gateway.descriptors import Api
     from uhm_gateway.settings import GatewaySettings
 
@@ -36,6 +46,7 @@ __all__ = ["serve"]
 log = get_logger()
 
 BACKLOG = 2048
+GC_OBJECTS = 10_000
 
 
 async def serve(settings: GatewaySettings) -> None:
@@ -48,46 +59,69 @@ async def serve(settings: GatewaySettings) -> None:
     routes = settings.all_routes()
     if not routes:
         raise ConfigurationError("No service has a route.", hint="Give --route PACKAGE.SERVICE=HOST:PORT.")
-    async with Upstreams(api, routes, message_limit=settings.message_limit) as upstreams:
-        limits = Limits(body=settings.body_limit, upload=settings.upload_limit)
-        transcoder = Transcoder(api, upstreams, limits=limits)
+    tls = settings.services_tls
+    async with (
+        _verifier(settings) as verifier,
+        Upstreams(
+            api, routes, message_limit=settings.message_limit, keepalive_seconds=settings.keepalive_seconds, tls=tls
+        ) as upstreams,
+    ):
+        limits = Limits(
+            body=settings.body_limit, upload=settings.upload_limit, unary_seconds=settings.unary_timeout_seconds
+        )
+        admission = Admission(settings.capacity, verifier=verifier)
+        access_log = AccessLog(level=settings.log_level)
+        transcoder = Transcoder(
+            api, upstreams, limits=limits, policy=settings.policy, admission=admission, access_log=access_log
+        )
         health = UpstreamHealth(upstreams)
         with _listening(settings.host, settings.rest_port) as listener:
-            front = _grpc_server(settings, api=api, upstreams=upstreams, health=health)
-            grpc_port = _bind(front, settings.host, settings.grpc_port)
+            front = _grpc_server(settings, api=api, upstreams=upstreams, health=health, admission=admission)
+            grpc_port = _bind(front, settings)
             await front.start()
-            web = _RestServer(_rest_config(_rest_app(api, upstreams, transcoder), settings))
+            app = _rest_app(settings, api=api, upstreams=upstreams, transcoder=transcoder)
+            guard = Guard(settings.client_limits)
+            web = _RestServer(_rest_config(app, settings, guard=guard))
             serving = asyncio.create_task(web.serve(sockets=[listener]))
+            # Descriptors and routes stay: no collection need look at them again. Requests make many objects, and hardly
+            # any cycle, so that collections may be rare.
+            gc.freeze()
+            gc.set_threshold(GC_OBJECTS)
             log.info("gateway.serving", host=settings.host, rest=listener.getsockname()[1], grpc=grpc_port)
-            await _either(stop, serving)
+            async with _in_background(guard.watch()):
+                await _either(stop, serving)
             health.stop()
             web.should_exit = True
             transcoder.end_streams()
             deadline = asyncio.get_running_loop().call_later(settings.drain_seconds, transcoder.end_all)
             await asyncio.gather(serving, front.stop(settings.drain_seconds))
             deadline.cancel()
+            access_log.close()
     log.info("gateway.stopped")
 
 
-def _rest_app(api: Api, upstreams: Upstreams, transcoder: Transcoder) -> Starlette:
-    app = Starlette(
-        routes=page_routes(api, upstreams, taken=transcoder.answers), exception_handlers={HTTPException: refuse}
-    )
-    app.router.redirect_slashes = False
-    app.router.default = transcoder
-    return app
+def _rest_app(settings: GatewaySettings, *, api: Api, upstreams: Upstreams, transcoder: Transcoder) -> ASGIApp:
+    app = Front(page_routes(api, upstreams, taken=transcoder.answers), transcoder)
+    return settings.cors.around(app) if settings.cors else app
 
 
-def _rest_config(app: Starlette, settings: GatewaySettings) -> uvicorn.Config:
+def _rest_config(app: ASGIApp, settings: GatewaySettings, *, guard: Guard) -> uvicorn.Config:
+    protocol: Any = guard.protocol
+    tls = settings.server_tls
+    context = tls.context() if tls else None
     return uvicorn.Config(
         app,
-        http="httptools",
-        ws="none",
+        http=protocol,
+        ws=WebSocketProtocol,
+        ws_max_size=settings.body_limit,
+        ws_per_message_deflate=False,
+        ssl_context_factory=(lambda _config, _default: context) if context else None,
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=settings.keep_alive_seconds,
         # Only where a client does not read what end_all told it.
         timeout_graceful_shutdown=round(settings.drain_seconds) + 1,
     )
@@ -102,22 +136,26 @@ class _RestServer(uvicorn.Server):
 
 
 def _grpc_server(
-    settings: GatewaySettings, *, api: Api, upstreams: Upstreams, health: UpstreamHealth
+    settings: GatewaySettings, *, api: Api, upstreams: Upstreams, health: UpstreamHealth, admission: Admission
 ) -> grpc.aio.Server:
-    options = [("grpc.so_reuseport", 0), *channel_options(message_limit=settings.message_limit)]
+    options = [*server_options(message_limit=settings.message_limit), *settings.grpc_limits]
     server = grpc.aio.server(options=options)
-    server.add_generic_rpc_handlers((Forwarder(upstreams),))
+    proxies = settings.policy.proxies
+    forwarder = Forwarder(upstreams, proxies=proxies)
+    server.add_generic_rpc_handlers((Admitting(forwarder, admission=admission, proxies=proxies),))
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     add_reflection(server, [upstream.service.full_name for upstream in upstreams], pool=api.pool)
     return server
 
 
-def _bind(server: grpc.aio.Server, host: str, port: int) -> int:
+def _bind(server: grpc.aio.Server, settings: GatewaySettings) -> int:
     """Opens the gRPC port and answers its number, which the system chooses for 0."""
+    host, port, tls = settings.host, settings.grpc_port, settings.server_tls
     with _listening(host, port):
         pass  # grpc writes lines of its own about a port in use; this tells it as the REST port does
+    address = f"{_bracketed(host)}:{port}"
     try:
-        return server.add_insecure_port(f"{_bracketed(host)}:{port}")
+        return server.add_secure_port(address, tls.credentials()) if tls else server.add_insecure_port(address)
     except RuntimeError as error:
         raise _unusable(host, port) from error
 
@@ -146,6 +184,27 @@ def _unusable(host: str, port: int) -> UhmError:
         f"Cannot listen on {_bracketed(host)}:{port}: it is taken or not an address of this machine.",
         hint="Choose another.",
     )
+
+
+@contextlib.asynccontextmanager
+async def _verifier(settings: GatewaySettings) -> AsyncIterator[TokenVerifier | None]:
+    """Who tells users apart for the limits; nobody where the API is not this project's own."""
+    if settings.descriptor_set is not None:
+        yield None
+        return
+    async with remote_verification(settings) as verification, _in_background(verification.follower.run()):
+        yield verification.verifier
+
+
+@contextlib.asynccontextmanager
+async def _in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Runs something beside the context, and ends it with it."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 async def _either(stop: asyncio.Event, serving: asyncio.Task[None]) -> None:

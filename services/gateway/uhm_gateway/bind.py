@@ -1,23 +1,28 @@
 """HTTP requests as messages: a binding's path variables, query parameters and body, as google/api/http.proto maps them.
 
 Where a field is given more than once, the path goes over the body and the body over the query. With `body: "*"` there
-are no query parameters at all: one is refused by name, since nothing would come of it.
+are no query parameters at all: one is refused by name, since nothing would come of it. A PATCH with `body: "field"`
+that gives no field mask gets one made from its body (see `patch`).
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import parse_qsl
 
 from uhm_gateway.errors import BadRequest, ConfigurationError
-from uhm_gateway.fields import FieldPath, fields_by_any_name, find_field, is_map, set_from_texts
-from uhm_gateway.jsons import loads, merge, merge_field
+from uhm_gateway.fields import FieldPath, fields_by_any_name, find_field, set_from_texts, takes_text
+from uhm_gateway.jsons import JsonReader
+from uhm_gateway.jsontext import loads
+from uhm_gateway.patch import mask_field, named_paths
+from uhm_gateway.percent import is_well_formed
+from uhm_gateway.wellknown import WELL_KNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from google.protobuf.descriptor import Descriptor
+    from google.protobuf.descriptor import Descriptor, FieldDescriptor
     from google.protobuf.descriptor_pool import DescriptorPool
     from google.protobuf.message import Message
 
@@ -36,12 +41,12 @@ class Binder:
 
     def __init__(self, method: Method, binding: Binding, *, pool: DescriptorPool) -> None:
         self._type = method.input_type
-        self._pool = pool
+        self._reader = JsonReader(pool)
         self._descriptor = cast("Descriptor", method.input_type.DESCRIPTOR)
         self._path_fields = tuple(
             self._path_field(variable.field_path, binding) for variable in binding.template.variables
         )
-        self._from_path = {tuple(field.name for field in path) for path in self._path_fields}
+        self._from_path = {_names(path) for path in self._path_fields}
         self._whole_body = binding.body == WHOLE_BODY
         self._body_field = None
         if binding.body and not self._whole_body:
@@ -50,41 +55,30 @@ class Binder:
                 raise ConfigurationError(
                     f"{method.descriptor.full_name}: body {binding.body!r} is not a field of its request."
                 )
-
-    @property
-    def takes_body(self) -> bool:
+        self.takes_body: Final = bool(binding.body)
         """Whether the rule maps the request's body to anything."""
-        return self._whole_body or self._body_field is not None
-
-    @property
-    def raw_body_field(self) -> str | None:
+        self.raw_body_field: Final = self._raw_body_field()
         """The field that takes the body as it is, of type google.api.HttpBody; empty for the message itself."""
-        if self._whole_body:
-            return "" if self._descriptor.full_name == HTTP_BODY else None
-        field = self._body_field
-        if (
-            field is None
-            or field.message_type is None
-            or field.message_type.full_name != HTTP_BODY
-            or field.is_repeated
-        ):
-            return None
-        return field.name
+        self._mask = self._mask_field() if binding.http_method == "PATCH" else None
 
     def bind(self, *, captured: Sequence[str], query: str, body: bytes = b"") -> Message:
         """The message for a request; `captured` are the texts of the template's variables.
 
-        An empty body is an absent one. Raises BadRequest, naming what does not fit.
+        An empty body is an absent one. Where the rule has no body, what is given as one is the whole message: frames of
+        a WebSocket are. Raises BadRequest, naming what does not fit.
         """
-        message = self._type()
+        message: Any = self._type()
         if query:
             self._bind_query(message, query)
         if body and self.raw_body_field is None:
-            self._bind_body(message, body)
+            self._bind_body(message, loads(body))
         for path, text in zip(self._path_fields, captured, strict=True):
             _clear_oneof(message, path)
             set_from_texts(message, path, [text])
-        return message
+        if self.raw_body_field is None and not message.IsInitialized():
+            missing = ", ".join(message.FindInitializationErrors())
+            raise BadRequest(f"The request lacks what a {self._descriptor.full_name} requires: {missing}.")
+        return cast("Message", message)
 
     def bind_raw(self, message: Message, *, content_type: str, data: bytes) -> Message:
         """Puts a piece of a raw body into the message's google.api.HttpBody, and answers the message."""
@@ -93,15 +87,21 @@ class Binder:
         body.data = data
         return message
 
-    def _bind_body(self, message: Message, body: bytes) -> None:
-        value = loads(body)
-        if self._body_field is None:
-            merge(value, message, pool=self._pool)
+    def _bind_body(self, message: Message, value: Any) -> None:
+        field = self._body_field
+        if field is None:
+            self._reader.merge(value, message)
             return
-        message.ClearField(self._body_field.name)
-        merge_field(value, message, self._body_field, pool=self._pool, at=self._body_field.name)
+        message.ClearField(field.name)
+        self._reader.merge_field(value, message, field, at=field.name)
+        if self._mask is not None and field.message_type is not None:
+            mask: Any = getattr(message, self._mask.name)
+            if not mask.paths and (paths := named_paths(value, field.message_type)):
+                mask.paths.extend(paths)
 
     def _bind_query(self, message: Message, query: str) -> None:
+        if not is_well_formed(query):
+            raise BadRequest("The query has a '%' without two hexadecimal digits after it.")
         try:
             parameters = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=MAX_QUERY_PARAMETERS)
         except UnicodeDecodeError as error:
@@ -113,7 +113,7 @@ class Binder:
             texts.setdefault(name, []).append(text)
         for name, given in texts.items():
             path, key = self._parameter(name)
-            if tuple(field.name for field in path) not in self._from_path:
+            if _names(path) not in self._from_path:
                 set_from_texts(message, path, given, key=key)
 
     def _parameter(self, name: str) -> tuple[FieldPath, str | None]:
@@ -122,7 +122,7 @@ class Binder:
             path, key = find_field(self._descriptor, entry["path"]), entry["key"]
         if path is None:
             raise BadRequest(f"Unknown query parameter {name!r}: {self._descriptor.full_name} has no such field.")
-        if self._whole_body and tuple(field.name for field in path) not in self._from_path:
+        if self._whole_body and _names(path) not in self._from_path:
             raise BadRequest(
                 f"Query parameter {name!r} is not taken here.", hint="Send it as a field of the JSON body."
             )
@@ -132,9 +132,31 @@ class Binder:
         path = find_field(self._descriptor, name)
         if path is None:
             raise ConfigurationError(f"{binding.template.text}: {self._descriptor.full_name} has no field {name!r}.")
-        if path[-1].is_repeated or is_map(path[-1]):
-            raise ConfigurationError(f"{binding.template.text}: {name!r} is repeated, which a path cannot hold.")
+        if not takes_text(path[-1]):
+            kind = "repeated" if path[-1].is_repeated else "a message"
+            raise ConfigurationError(f"{binding.template.text}: {name!r} is {kind}, which a path cannot hold.")
         return path
+
+    def _raw_body_field(self) -> str | None:
+        if self._whole_body:
+            return "" if self._descriptor.full_name == HTTP_BODY else None
+        field = self._body_field
+        if field is None or field.is_repeated or field.message_type is None:
+            return None
+        return field.name if field.message_type.full_name == HTTP_BODY else None
+
+    def _mask_field(self) -> FieldDescriptor | None:
+        """The mask to fill from the body, where the body is a message with fields of its own and not the mask."""
+        body = self._body_field
+        if body is None or body.message_type is None or body.is_repeated:
+            return None
+        if body.message_type.full_name in WELL_KNOWN or body.message_type.full_name == HTTP_BODY:
+            return None
+        return mask_field(self._descriptor)
+
+
+def _names(path: FieldPath) -> tuple[str, ...]:
+    return tuple(field.name for field in path)
 
 
 def _clear_oneof(message: Message, path: FieldPath) -> None:

@@ -21,7 +21,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from uhm_gateway.comments import comments_of
-from uhm_gateway.errors import ConfigurationError, MalformedTemplate
+from uhm_gateway.errors import ConfigurationError
 from uhm_gateway.template import Template, parse_template
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def _method(
     rule = declared.options.Extensions[annotations_pb2.http]
     try:
         bindings = tuple(_bindings(rule))
-    except MalformedTemplate as error:
+    except ConfigurationError as error:
         raise ConfigurationError(f"{descriptor.full_name}: {error}") from error
     return Method(
         descriptor=descriptor,
@@ -213,11 +213,15 @@ def _method(
 
 def _bindings(rule: http_pb2.HttpRule) -> Iterator[Binding]:
     for each in (rule, *rule.additional_bindings):
+        if each is not rule and each.additional_bindings:
+            raise ConfigurationError("An additional binding has additional bindings itself.")
         match each.WhichOneof("pattern"):
             case None:
                 continue
             case "custom":
                 http_method, path = each.custom.kind, each.custom.path
+                if not http_method:
+                    raise ConfigurationError(f"The custom pattern of {path!r} has no kind, which is its HTTP method.")
             case kind:
                 http_method, path = kind.upper(), getattr(each, kind)
         yield Binding(

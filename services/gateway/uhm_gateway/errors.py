@@ -64,7 +64,8 @@ class MethodNotAllowed(UhmError):
     http_status: ClassVar[int] = 405
 
     def __init__(self, method: str, *, path: str, allowed: Iterable[str]) -> None:
-        self.allowed = tuple(sorted(allowed))
+        found = set(allowed)
+        self.allowed = tuple(sorted(found | {"HEAD"} if "GET" in found else found))
         super().__init__(f"{path!r} does not answer {method}.", hint=f"It answers {', '.join(self.allowed)}.")
 
 
@@ -78,6 +79,10 @@ class BodyTooLarge(ResourceExhausted):
 
 
 class UnsupportedMediaType(InvalidArgument):
-    """The body's content type or encoding is not one that the method takes."""
+    """The body's content type or encoding is not taken; `accept_encoding` are the encodings that are."""
 
     http_status: ClassVar[int] = 415
+
+    def __init__(self, message: str, *, hint: str = "", accept_encoding: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.accept_encoding = accept_encoding

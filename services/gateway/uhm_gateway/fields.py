@@ -6,15 +6,16 @@ repeated fields by repeating the parameter, and `map[key]=value` for maps.
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from google.protobuf import json_format, message_factory
+from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from uhm_gateway.errors import BadRequest
+from uhm_gateway.jsontext import decode
 from uhm_gateway.scalars import from_text, kind_of
+from uhm_gateway.wellknown import MAX_DEPTH, STRINGS, VALUES, WELL_KNOWN, WRAPPERS, set_from_json, set_from_string
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,33 +24,31 @@ if TYPE_CHECKING:
 
     from uhm_gateway.scalars import Scalar
 
-__all__ = ["WELL_KNOWN", "FieldPath", "check_oneof", "fields_by_any_name", "find_field", "is_map", "set_from_texts"]
+__all__ = [
+    "WELL_KNOWN",
+    "FieldPath",
+    "check_oneof",
+    "fields_by_any_name",
+    "find_field",
+    "is_map",
+    "set_from_texts",
+    "takes_text",
+]
 
 FieldPath = tuple[FieldDescriptor, ...]
-
-_STRINGS = frozenset(f"google.protobuf.{name}" for name in ("Timestamp", "Duration", "FieldMask"))
-_VALUES = frozenset(f"google.protobuf.{name}" for name in ("Struct", "Value", "ListValue"))
-_WRAPPERS = frozenset(
-    f"google.protobuf.{name}Value"
-    for name in ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes")
-)
-WELL_KNOWN = _STRINGS | _VALUES | _WRAPPERS | {"google.protobuf.Any"}
-"""Messages whose JSON form is their own."""
 
 
 @lru_cache(maxsize=4096)
 def fields_by_any_name(message: Descriptor | None) -> Mapping[str, FieldDescriptor]:
-    """A message's fields by their names in the .proto file, in camelCase and in JSON."""
+    """A message's fields by their names in the .proto file and in JSON."""
     assert message is not None
-    return {
-        **{field.camelcase_name: field for field in message.fields},
-        **{field.json_name: field for field in message.fields},
-        **message.fields_by_name,
-    }
+    return {**{field.json_name: field for field in message.fields}, **message.fields_by_name}
 
 
 def find_field(message: Descriptor, path: str) -> FieldPath | None:
     """The descriptors along a path such as `parent.display_name`, or None where there is no such field."""
+    if path.count(".") >= MAX_DEPTH:
+        return None
     found: list[FieldDescriptor] = []
     at: Descriptor | None = message
     for name in path.split("."):
@@ -66,6 +65,13 @@ def find_field(message: Descriptor, path: str) -> FieldPath | None:
 def is_map(field: FieldDescriptor) -> bool:
     """Whether the field is a map, which descriptors show as repeated messages of a generated type."""
     return field.message_type is not None and field.message_type.GetOptions().map_entry
+
+
+def takes_text(field: FieldDescriptor) -> bool:
+    """Whether one text can be the field's value: scalars, enums, and the well-known types that are such in JSON."""
+    if field.is_repeated:
+        return False
+    return field.message_type is None or field.message_type.full_name in STRINGS | WRAPPERS
 
 
 def set_from_texts(message: Message, path: FieldPath, texts: Sequence[str], *, key: str | None = None) -> None:
@@ -121,18 +127,18 @@ def _set_entry(message: Message, field: FieldDescriptor, entry: tuple[str, str],
 def _value(field: FieldDescriptor, text: str, name: str) -> Scalar | Message:
     try:
         return from_text(field, text) if field.message_type is None else _message(field.message_type, text, name)
-    except (ValueError, json_format.ParseError) as error:
+    except (ValueError, RecursionError) as error:
         raise BadRequest(f"Field {name!r} takes {kind_of(field)}, not {text!r}.") from error
 
 
 def _message(descriptor: Descriptor, text: str, name: str) -> Message:
     message = message_factory.GetMessageClass(descriptor)()
-    if descriptor.full_name in _WRAPPERS:
+    if descriptor.full_name in WRAPPERS:
         setattr(message, "value", from_text(descriptor.fields_by_name["value"], text))  # noqa: B010
-    elif descriptor.full_name in _STRINGS:
-        json_format.ParseDict(text, message)  # type: ignore[arg-type]
-    elif descriptor.full_name in _VALUES:
-        json_format.ParseDict(json.loads(text), message)
+    elif descriptor.full_name in STRINGS:
+        set_from_string(message, text)
+    elif descriptor.full_name in VALUES:
+        set_from_json(message, decode(text))
     else:
         raise BadRequest(
             f"Field {name!r} is a {descriptor.full_name} and cannot be set from text.", hint="Name a field of it."

@@ -1,6 +1,8 @@
 """gRPC in, gRPC out: every method of the routed services is forwarded by its name, its messages as the bytes they are.
 
 Carried both ways are metadata (initial and trailing, `grpc-status-details-bin` among it), deadlines and cancellation.
+The gateway adds where a call came from, and its id, which goes back to the client in the trailing metadata. Either side
+may compress its messages: each connection agrees on that for itself, and the gateway compresses nothing.
 Unary calls go through unary handlers, which are cheaper and cannot be half open; all other kinds are pumped as two
 streams. What is not forwarded is UNIMPLEMENTED, which grpc says by itself.
 """
@@ -13,6 +15,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 
+from uhm_common.calls import REQUEST_ID, Call
+from uhm_gateway.clients import TrustedProxies, address_of_peer, shown_agent
+from uhm_gateway.metadata import OWN_PREFIX, about, request_id
 from uhm_gateway.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -27,38 +32,39 @@ CANCELLATION_SECONDS = 0.005
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
-# These describe one connection, and the next one has its own.
+# These describe one connection, and the next one has its own; the id is passed on by itself.
 _OF_THE_CONNECTION = frozenset(
-    ("user-agent", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding", "te", "content-type")
+    ("user-agent", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding", "te", "content-type", REQUEST_ID)
 )
 
 
 class Forwarder(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in its stub only
     """Handlers of all methods of some upstreams, made once."""
 
-    def __init__(self, upstreams: Iterable[Upstream]) -> None:
+    def __init__(self, upstreams: Iterable[Upstream], *, proxies: TrustedProxies) -> None:
         self._handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
         for upstream in upstreams:
             for method in upstream.service.methods:
                 unary = not method.client_streaming and not method.server_streaming
-                self._handlers[method.path] = (_unary if unary else _streams)(upstream, method.path)
+                self._handlers[method.path] = (_unary if unary else _streams)(upstream, method.path, proxies)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:
         """The handler of a call, or None where the method is not forwarded."""
         return self._handlers.get(handler_call_details.method)
 
 
-def _unary(upstream: Upstream, path: str) -> grpc.RpcMethodHandler[bytes, bytes]:
-    start: Callable[..., Any] = cast("Any", upstream.channel).unary_unary(path)
+def _unary(upstream: Upstream, path: str, proxies: TrustedProxies) -> grpc.RpcMethodHandler[bytes, bytes]:
+    start = upstream.unary_unary(path)
 
     async def forward(request: bytes, context: Context) -> bytes:
-        call = start(request, metadata=_onward(context), timeout=context.time_remaining())
+        metadata = _onward(context, proxies)
+        call = start(request, metadata=metadata, timeout=context.time_remaining())
         try:
             response: bytes = await call
             await _send_initial(context, call)
-            context.set_trailing_metadata(tuple(await call.trailing_metadata()))
+            context.set_trailing_metadata((*await call.trailing_metadata(), metadata[0]))
         except grpc.aio.AioRpcError as error:
-            await _fail(context, upstream.explained(error))
+            await _fail(context, upstream.explained(error), metadata[0])
         finally:
             call.cancel()
         return response
@@ -66,20 +72,21 @@ def _unary(upstream: Upstream, path: str) -> grpc.RpcMethodHandler[bytes, bytes]
     return grpc.unary_unary_rpc_method_handler(forward)
 
 
-def _streams(upstream: Upstream, path: str) -> grpc.RpcMethodHandler[bytes, bytes]:
+def _streams(upstream: Upstream, path: str, proxies: TrustedProxies) -> grpc.RpcMethodHandler[bytes, bytes]:
     start: Callable[..., Any] = cast("Any", upstream.channel).stream_stream(path)
 
     async def forward(requests: AsyncIterator[bytes], context: Context) -> None:
-        call = start(metadata=_onward(context), timeout=context.time_remaining())
+        metadata = _onward(context, proxies)
+        call = start(metadata=metadata, timeout=context.time_remaining())
         outcome = Outcome(call)
         sending = asyncio.create_task(_send_all(requests, call))
         try:
             await _send_initial(context, call)
             async for message in call:
                 await context.write(message)
-            context.set_trailing_metadata(tuple(await call.trailing_metadata()))
+            context.set_trailing_metadata((*await call.trailing_metadata(), metadata[0]))
         except grpc.aio.AioRpcError as error:
-            await _fail(context, upstream.explained(await outcome.settled(error)))
+            await _fail(context, upstream.explained(await outcome.settled(error)), metadata[0])
         finally:
             call.cancel()
             sending.cancel()
@@ -110,12 +117,21 @@ async def _send_initial(context: Context, call: Any) -> None:
         await context.send_initial_metadata(metadata)
 
 
-async def _fail(context: Context, error: grpc.aio.AioRpcError) -> None:
+async def _fail(context: Context, error: grpc.aio.AioRpcError, identifier: tuple[str, str | bytes]) -> None:
     """Ends the call as the upstream ended it. Always raises."""
-    trailers: Any = tuple(error.trailing_metadata() or ())
+    trailers: Any = (*(error.trailing_metadata() or ()), identifier)
     await context.abort(error.code(), error.details() or "", trailers)
 
 
-def _onward(context: Context) -> Metadata:
-    metadata: Any = context.invocation_metadata() or ()
-    return tuple((key, value) for key, value in metadata if key not in _OF_THE_CONNECTION)
+def _onward(context: Context, proxies: TrustedProxies) -> Metadata:
+    """What goes upstream: the call's id, what else the gateway says of it, and the client's own metadata."""
+    given: Any = context.invocation_metadata() or ()
+    texts = dict(given)
+    said = [value for key, value in given if key == proxies.header] if proxies.networks else ()
+    call = Call(
+        request_id=request_id(texts.get(REQUEST_ID, "")),
+        address=proxies.address(address_of_peer(context.peer()), said),
+        user_agent=shown_agent(texts.get("user-agent", "")),
+    )
+    onward = [(key, value) for key, value in given if key not in _OF_THE_CONNECTION and not key.startswith(OWN_PREFIX)]
+    return (*about(call), *onward)

@@ -10,14 +10,17 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from uhm_gateway.errors import BodyTooLarge
+from uhm_gateway.compress import gunzipped, gzipped, shrinks, wants_gzip
+from uhm_gateway.errors import BadRequest, BodyTooLarge
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
     from starlette.types import Receive, Scope, Send
 
-__all__ = ["ClientDisconnectedError", "Exchange"]
+    from uhm_gateway.metadata import Headers
+
+__all__ = ["ClientDisconnectedError", "Exchange", "Request"]
 
 # What is read and dropped of a body that nobody wants, so that the client reads our answer instead of a reset
 # connection.
@@ -29,35 +32,73 @@ class ClientDisconnectedError(Exception):
     """The client closed the connection; nobody is left to answer."""
 
 
-class Exchange:
+class Request:
+    """What a request's head says, be it of an exchange or of a WebSocket."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.headers: Headers = scope["headers"]
+        self.raw_path: bytes = scope["raw_path"].partition(b"?")[0]
+        self.raw_query: bytes = scope["query_string"]
+        client = scope.get("client")
+        self.peer: str = client[0] if client else ""
+        self._first: dict[bytes, bytes] = dict(reversed(self.headers))
+
+    @property
+    def query(self) -> str:
+        """The query, still encoded. Raises BadRequest where it is not UTF-8."""
+        try:
+            return self.raw_query.decode()
+        except UnicodeDecodeError as error:
+            raise BadRequest("The query is not UTF-8.") from error
+
+    def header(self, name: bytes) -> str:
+        """A header's first value, or nothing."""
+        return self._first.get(name, b"").decode("latin-1")
+
+    def values(self, name: bytes) -> list[str]:
+        """All values of a header, in their order."""
+        return [value.decode("latin-1") for key, value in self.headers if key == name]
+
+
+class Exchange(Request):
     """A request as it arrives and the response as it goes out."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        super().__init__(scope)
         self.method: str = scope["method"]
-        self.headers: list[tuple[bytes, bytes]] = scope["headers"]
-        self.raw_path: bytes = scope["raw_path"].partition(b"?")[0]
-        self.raw_query: bytes = scope["query_string"]
         self._receive = receive
         self._send = send
         # RFC 9112, section 6.3: a request without either header has no body.
-        self._body_ended = not any(name in {b"content-length", b"transfer-encoding"} for name, _ in self.headers)
-        self._started = False
-        self.response_headers: list[tuple[bytes, bytes]] = []
+        self._body_ended = b"content-length" not in self._first and b"transfer-encoding" not in self._first
+        self.status = 0
+        self.response_headers: Headers = []
+        # Answers hold tokens and states: nothing on the way is to keep them, unless a service says otherwise.
+        self.cache_control = b"no-store"
 
     @property
     def started(self) -> bool:
         """Whether the response's head is out, so that its status can no longer change."""
-        return self._started
+        return self.status != 0
 
-    def header(self, name: bytes) -> str:
-        """A request header's first value, or nothing."""
-        return next((value.decode("latin-1") for key, value in self.headers if key == name), "")
+    def pieces(self, *, limit: int) -> AsyncIterator[bytes]:
+        """The body's content as it arrives, unpacked; the connection is read no faster than this is.
 
-    async def pieces(self, *, limit: int) -> AsyncIterator[bytes]:
-        """The body as it arrives; the connection is read no faster than this is.
-
-        Raises BodyTooLarge, and ClientDisconnectedError where the client goes before the end.
+        Raises BodyTooLarge, UnsupportedMediaType or BadRequest where its encoding is not gzip or broken, and
+        ClientDisconnectedError where the client goes before the end.
         """
+        received = self._received(limit=limit)
+        encoding = self.header(b"content-encoding").strip().lower()
+        if encoding in {"", "identity"}:
+            return received
+        return _bounded(gunzipped(received, encoding=encoding), limit=limit)
+
+    async def body(self, *, limit: int) -> bytes:
+        """The whole body. Raises as `pieces` does."""
+        if self._body_ended:
+            return b""
+        return b"".join([piece async for piece in self.pieces(limit=limit)])
+
+    async def _received(self, *, limit: int) -> AsyncIterator[bytes]:
         length = self.header(b"content-length")
         if length.isdecimal() and int(length) > limit:
             raise BodyTooLarge(limit)
@@ -75,10 +116,6 @@ class Exchange:
             if piece:
                 yield piece
 
-    async def body(self, *, limit: int) -> bytes:
-        """The whole body. Raises as `pieces` does."""
-        return b"".join([piece async for piece in self.pieces(limit=limit)])
-
     async def disconnected(self) -> None:
         """Returns when the client has gone, or the response is complete; call it once the body has been read."""
         while (await self._receive())["type"] != "http.disconnect":
@@ -86,10 +123,9 @@ class Exchange:
 
     async def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Sends the response's head."""
-        self._started = True
-        await self._send(
-            {"type": "http.response.start", "status": status, "headers": [*headers, *self.response_headers]}
-        )
+        self.status = status
+        head = [*headers, *self.response_headers, (b"cache-control", self.cache_control)]
+        await self._send({"type": "http.response.start", "status": status, "headers": head})
 
     async def write(self, body: bytes) -> None:
         """Sends a piece of the response at once; waits while the client does not read."""
@@ -106,11 +142,23 @@ class Exchange:
     async def respond(
         self, status: int, *, content_type: bytes, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()
     ) -> None:
-        """Sends a whole response."""
-        unread = () if self._body_ended else ((b"connection", b"close"),)
-        length = str(len(body)).encode()
-        await self.start(status, [(b"content-type", content_type), (b"content-length", length), *headers, *unread])
+        """Sends a whole response, compressed where that is worth it and the client takes it."""
+        head = [(b"content-type", content_type), *headers]
+        if shrinks(content_type, len(body)):
+            head.append((b"vary", b"accept-encoding"))
+            if wants_gzip(",".join(self.values(b"accept-encoding"))):
+                head.append((b"content-encoding", b"gzip"))
+                body = await gzipped(body)
+        head.append((b"content-length", str(len(body)).encode()))
+        if not self._body_ended:
+            head.append((b"connection", b"close"))
+        await self.start(status, head)
         await self.end(body)
+
+    async def respond_empty(self, status: int, *, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Sends a response that has no body by its status."""
+        await self.start(status, headers)
+        await self.end()
 
     async def _drain(self) -> None:
         """Reads a bounded rest of the request's body and drops it."""
@@ -121,3 +169,12 @@ class Exchange:
                     message = await self._receive()
                     self._body_ended = not message.get("more_body", False)
                     left -= len(message.get("body", b""))
+
+
+async def _bounded(pieces: AsyncIterator[bytes], *, limit: int) -> AsyncIterator[bytes]:
+    taken = 0
+    async for piece in pieces:
+        taken += len(piece)
+        if taken > limit:
+            raise BodyTooLarge(limit)
+        yield piece

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import grpc
 
@@ -17,9 +17,17 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from uhm_gateway.http import Exchange
+__all__ = ["Client", "Inbound"]
 
-__all__ = ["Inbound"]
+# Most calls are over before it is worth a task to see whether their client is still there.
+UNWATCHED_SECONDS = 0.05
+
+
+class Client(Protocol):
+    """Whoever is at the other end, be it of an exchange or of a WebSocket."""
+
+    async def disconnected(self) -> None:
+        """Returns when it has gone."""
 
 
 class Inbound:
@@ -30,22 +38,33 @@ class Inbound:
     or sends what does not fit, the call is cancelled and `error` says why. `outcome` knows how the call ended.
     """
 
-    def __init__(self, exchange: Exchange, call: Any, messages: AsyncIterator[Message] | None = None) -> None:
-        self._exchange = exchange
+    def __init__(self, client: Client, call: Any, messages: AsyncIterator[Message] | None = None) -> None:
+        self._client = client
         self._call = call
         self._messages = messages
-        self.outcome = Outcome(call)
+        self.outcome = Outcome(call, writes=messages is not None)
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self.error: UhmError | ClientDisconnectedError | None = None
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run())
+        if self._messages is None:
+            self._timer = asyncio.get_running_loop().call_later(UNWATCHED_SECONDS, self._begin)
+        else:
+            self._begin()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
         self._call.cancel()
+
+    def _begin(self) -> None:
+        self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
         try:
@@ -53,7 +72,7 @@ class Inbound:
                 async for message in self._messages:
                     await self._call.write(message)
                 await self._call.done_writing()
-            await self._exchange.disconnected()
+            await self._client.disconnected()
             self.error = ClientDisconnectedError()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             # The upstream has ended the call before it had everything; whoever awaits the answer learns how.

@@ -1,7 +1,4 @@
-"""What the gRPC port tells about itself: health by service (grpc.health.v1), and reflection over the API.
-
-Reflection answers under both of its names, grpc.reflection.v1 and v1alpha: their messages are the same on the wire.
-"""
+"""What the gRPC port tells about the health of the services behind it (grpc.health.v1)."""
 
 from __future__ import annotations
 
@@ -10,18 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import _async, reflection, reflection_pb2
+
+from uhm_common.reflection import REFLECTION_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from google.protobuf.descriptor_pool import DescriptorPool
-
     from uhm_gateway.upstreams import Upstreams
 
-__all__ = ["UpstreamHealth", "add_reflection"]
+__all__ = ["UpstreamHealth"]
 
-REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 WATCH_SECONDS = 1.0
 
 Status = health_pb2.HealthCheckResponse
@@ -45,6 +38,11 @@ class UpstreamHealth(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
             await context.abort(grpc.StatusCode.NOT_FOUND, f"{request.service!r} is not served here.")
         return Status(status=state)
 
+    async def List(self, _request: Any, _context: grpc.aio.ServicerContext[Any, Any]) -> Any:  # noqa: N802
+        """Answers the state of the whole and of each service."""
+        names = ("", *await self._upstreams.health())
+        return health_pb2.HealthListResponse(statuses={name: Status(status=await self._state(name)) for name in names})
+
     async def Watch(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:  # noqa: N802
         """Streams a service's state, now and at every change."""
         told = None
@@ -57,23 +55,9 @@ class UpstreamHealth(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
 
     async def _state(self, service: str) -> int:
         healthy = await self._upstreams.health()
-        if service in {health.SERVICE_NAME, reflection.SERVICE_NAME}:
-            return int(Status.SERVING)
+        if service in {health.SERVICE_NAME, *REFLECTION_NAMES}:
+            return int(Status.NOT_SERVING if self._stopping else Status.SERVING)
         if service and service not in healthy:
             return int(Status.SERVICE_UNKNOWN)
         serving = healthy[service] if service else all(healthy.values())
         return int(Status.SERVING if serving and not self._stopping else Status.NOT_SERVING)
-
-
-def add_reflection(server: grpc.aio.Server, services: Iterable[str], *, pool: DescriptorPool) -> None:
-    """Serves descriptors of the services, and of health and reflection themselves, from the pool."""
-    names = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
-    reflection.enable_server_reflection(names, server, pool=pool)
-    servicer = _async.ReflectionServicer(names, pool=pool)
-    handler = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
-        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
-        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
-    )
-    methods = {"ServerReflectionInfo": handler}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(REFLECTION_V1, methods),))

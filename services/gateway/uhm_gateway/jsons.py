@@ -1,137 +1,168 @@
-"""JSON texts as messages, by the JSON mapping of Protocol Buffers (https://protobuf.dev/programming-guides/json).
+"""Decoded JSON as messages, by the JSON mapping of Protocol Buffers (https://protobuf.dev/programming-guides/json).
 
-The same mapping as google.protobuf.json_format's, which does the well-known types here; the rest is written anew
-because its errors do not say which field they are about where the field is in a oneof or is `optional`. Field names
-are taken as in the .proto file and in camelCase. Stricter than Python's json module, as the mapping asks: no NaN or
-Infinity outside strings, no key twice in an object.
+The same mapping as google.protobuf.json_format's, written anew because its errors do not say which field they are
+about where the field is in a oneof or is `optional`, and for what `wellknown` says. Field names are taken as in the
+.proto file and as in JSON.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from google.protobuf import json_format
+from google.protobuf import message_factory
 from google.protobuf.descriptor import FieldDescriptor
 
 from uhm_gateway.errors import BadRequest
-from uhm_gateway.fields import WELL_KNOWN, check_oneof, fields_by_any_name, is_map
-from uhm_gateway.scalars import FLOAT_MAX, INTEGER_RANGES, Scalar, from_text, kind_of
+from uhm_gateway.fields import check_oneof, fields_by_any_name, is_map
+from uhm_gateway.jsontext import Real
+from uhm_gateway.scalars import FLOAT_BOUND, INTEGER_RANGES, Scalar, from_text, kind_of
+from uhm_gateway.wellknown import ANY, MAX_DEPTH, STRINGS, WELL_KNOWN, WRAPPERS, set_from_json, set_from_string
 
 if TYPE_CHECKING:
+    from google.protobuf.descriptor import Descriptor
     from google.protobuf.descriptor_pool import DescriptorPool
     from google.protobuf.message import Message
 
-__all__ = ["loads", "merge", "merge_field"]
+__all__ = ["JsonReader"]
 
-MAX_DEPTH = 100
 SHOWN_CHARACTERS = 80
+_EMPTY = "google.protobuf.Empty"
 _FLOATS = (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE)
 
 
-def loads(text: bytes) -> Any:
-    """Decodes JSON. Raises BadRequest with line and column."""
-    try:
-        return _DECODER.decode(text.decode())
-    except json.JSONDecodeError as error:
-        raise BadRequest(
-            f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno} (character {error.pos})."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise BadRequest(f"The body is not JSON: it is not UTF-8 at byte {error.start}.") from error
-    except RecursionError as error:
-        raise BadRequest("The body is nested too deeply.") from error
-    except ValueError as error:
-        raise BadRequest(f"The body is not JSON that this takes: {error}.") from error
+class JsonReader:
+    """Puts decoded JSON into messages; the pool is where the types of google.protobuf.Any come from.
 
-
-def merge(value: Any, message: Message, *, pool: DescriptorPool, at: str = "") -> None:
-    """Merges decoded JSON into a message; `at` is the message's own place in the body.
-
-    Raises BadRequest, naming the field that does not fit.
+    `at` is always the place in the body, and `depth` how many messages it is in. Everything raises BadRequest, naming
+    the place that does not fit.
     """
-    if at.count(".") >= MAX_DEPTH:
-        raise BadRequest("The body is nested too deeply.")
-    if message.DESCRIPTOR.full_name in WELL_KNOWN:
-        _merge_well_known(value, message, pool=pool, at=at)
-        return
-    if not isinstance(value, dict):
-        raise BadRequest(f"{_place(at)} takes an object, not {_shown(value)}.")
-    known = fields_by_any_name(message.DESCRIPTOR)
-    given: set[str] = set()
-    for name, item in value.items():
-        place = f"{at}.{name}" if at else name
-        field = known.get(name)
-        if field is None:
-            raise BadRequest(f"Unknown field {place!r}: {message.DESCRIPTOR.full_name} has none of this name.")
-        if field.name in given:
-            raise BadRequest(f"Field {place!r} is given twice, in both of its spellings.")
-        given.add(field.name)
-        merge_field(item, message, field, pool=pool, at=place)
 
+    def __init__(self, pool: DescriptorPool) -> None:
+        self._pool = pool
 
-def merge_field(value: Any, message: Message, field: FieldDescriptor, *, pool: DescriptorPool, at: str) -> None:
-    """Sets one field of a message to decoded JSON; null leaves it as it is. Raises as `merge` does."""
-    if value is None and not _takes_null(field):
-        return
-    check_oneof(message, field, at)
-    if is_map(field):
-        _merge_map(value, message, field, pool=pool, at=at)
-    elif field.is_repeated:
-        _merge_repeated(value, message, field, pool=pool, at=at)
-    elif field.message_type is not None:
-        part = getattr(message, field.name)
-        part.SetInParent()
-        merge(value, part, pool=pool, at=at)
-    else:
-        setattr(message, field.name, _scalar(value, field, at=at))
+    def merge(self, value: Any, message: Message, *, at: str = "", depth: int = 1) -> None:
+        """Merges a value into a message."""
+        if depth > MAX_DEPTH:
+            raise BadRequest(f"The body is nested too deeply: a message may be in {MAX_DEPTH - 1} others.")
+        if message.DESCRIPTOR.full_name in WELL_KNOWN:
+            self._merge_well_known(value, message, at=at, depth=depth)
+            return
+        if not isinstance(value, dict):
+            raise _misfit(message, value, at=at, takes="an object")
+        known = fields_by_any_name(message.DESCRIPTOR)
+        given: set[str] = set()
+        for name, item in value.items():
+            place = f"{at}.{name}" if at else name
+            field = known.get(name)
+            if field is None:
+                raise BadRequest(f"Unknown field {place!r}: {message.DESCRIPTOR.full_name} has none of this name.")
+            if field.name in given:
+                raise BadRequest(f"Field {place!r} is given twice, in both of its spellings.")
+            given.add(field.name)
+            self.merge_field(item, message, field, at=place, depth=depth)
 
-
-def _merge_repeated(value: Any, message: Message, field: FieldDescriptor, *, pool: DescriptorPool, at: str) -> None:
-    if not isinstance(value, list):
-        raise BadRequest(f"{_place(at)} takes an array, not {_shown(value)}.")
-    items = getattr(message, field.name)
-    if field.message_type is None:
-        items.extend([_scalar(item, field, at=f"{at}[{index}]") for index, item in enumerate(value)])
-        return
-    for index, item in enumerate(value):
-        merge(item, items.add(), pool=pool, at=f"{at}[{index}]")
-
-
-def _merge_map(value: Any, message: Message, field: FieldDescriptor, *, pool: DescriptorPool, at: str) -> None:
-    if not isinstance(value, dict):
-        raise BadRequest(f"{_place(at)} takes an object, not {_shown(value)}.")
-    kinds = fields_by_any_name(field.message_type)
-    items = getattr(message, field.name)
-    for name, item in value.items():
-        place = f"{at}[{json.dumps(name)}]"
-        try:
-            key = from_text(kinds["key"], name)
-        except ValueError as error:
-            raise BadRequest(f"Field {at!r} takes {kind_of(kinds['key'])} as key, not {_shown(name)}.") from error
-        if kinds["value"].message_type is None:
-            items[key] = _scalar(item, kinds["value"], at=place)
+    def merge_field(self, value: Any, message: Message, field: FieldDescriptor, *, at: str, depth: int = 1) -> None:
+        """Sets one field of a message; null leaves it as it is, but where null is a value of the field's type."""
+        if value is None and (field.is_repeated or not _takes_null(field)):
+            return
+        check_oneof(message, field, at)
+        if is_map(field):
+            self._merge_map(value, message, field, at=at, depth=depth)
+        elif field.is_repeated:
+            self._merge_repeated(value, message, field, at=at, depth=depth)
+        elif field.message_type is not None:
+            part = getattr(message, field.name)
+            part.SetInParent()
+            self.merge(value, part, at=at, depth=depth + 1)
         else:
-            merge(item, items[key], pool=pool, at=place)
+            setattr(message, field.name, _scalar(value, field, at=at))
+
+    def _merge_repeated(self, value: Any, message: Message, field: FieldDescriptor, *, at: str, depth: int) -> None:
+        if not isinstance(value, list):
+            raise _misfit(message, value, at=at, takes="an array")
+        items = getattr(message, field.name)
+        if field.message_type is None:
+            items.extend([_scalar(item, field, at=f"{at}[{index}]") for index, item in enumerate(value)])
+            return
+        for index, item in enumerate(value):
+            self.merge(item, items.add(), at=f"{at}[{index}]", depth=depth + 1)
+
+    def _merge_map(self, value: Any, message: Message, field: FieldDescriptor, *, at: str, depth: int) -> None:
+        if not isinstance(value, dict):
+            raise _misfit(message, value, at=at, takes="an object")
+        kinds = fields_by_any_name(field.message_type)
+        items = getattr(message, field.name)
+        given = set()
+        for name, item in value.items():
+            place = f"{at}[{json.dumps(name)}]"
+            key = _key(name, kinds["key"], at=at)
+            if key in given:
+                raise BadRequest(f"Field {place!r} is given twice, in two spellings of its key.")
+            given.add(key)
+            if kinds["value"].message_type is None:
+                items[key] = _scalar(item, kinds["value"], at=place)
+            else:
+                self.merge(item, items[key], at=place, depth=depth + 2)  # with the message that is the entry
+
+    def _merge_well_known(self, value: Any, message: Message, *, at: str, depth: int) -> None:
+        descriptor = cast("Descriptor", message.DESCRIPTOR)
+        try:
+            if descriptor.full_name == ANY:
+                self._merge_any(value, message, at=at, depth=depth)
+            elif descriptor.full_name in WRAPPERS:
+                setattr(message, "value", _scalar(value, descriptor.fields_by_name["value"], at=at))  # noqa: B010
+            elif descriptor.full_name not in STRINGS:
+                set_from_json(message, value, depth=depth)
+            elif isinstance(value, str):
+                set_from_string(message, value)
+            else:
+                raise _misfit(message, value, at=at)
+        except RecursionError as error:
+            raise BadRequest(f"{_place(at)} is nested too deeply.") from error
+        except ValueError as error:
+            raise _misfit(message, value, at=at) from error
+
+    def _merge_any(self, value: Any, message: Any, *, at: str, depth: int) -> None:
+        if not isinstance(value, dict):
+            raise _misfit(message, value, at=at)
+        if not value:
+            return
+        url = value.get("@type")
+        packed = self._packed(url, at=at)
+        rest = {name: item for name, item in value.items() if name != "@type"}
+        name = packed.DESCRIPTOR.full_name
+        if name in WELL_KNOWN or (name == _EMPTY and "value" in rest):
+            if list(rest) != ["value"]:
+                raise BadRequest(f"{_place(at)} holds a {name}, so it takes just '@type' and 'value'.")
+            self.merge(rest["value"], packed, at=f"{at}.value" if at else "value", depth=depth + 1)
+        else:
+            self.merge(rest, packed, at=at, depth=depth + 1)
+        if not packed.IsInitialized():
+            missing = ", ".join(packed.FindInitializationErrors())
+            raise BadRequest(f"{_place(at)} lacks what a {name} requires: {missing}.")
+        message.type_url = url
+        message.value = packed.SerializeToString(deterministic=True)
+
+    def _packed(self, url: Any, *, at: str) -> Any:
+        """An empty message of the type that a type URL names; what is before its last slash means nothing here."""
+        prefix, _, name = url.rpartition("/") if isinstance(url, str) else ("", "", "")
+        if not prefix or not name:
+            hint = "It is like type.googleapis.com/package.Message."
+            raise BadRequest(f"{_place(at)} is a google.protobuf.Any, whose '@type' is a type's URL.", hint=hint)
+        try:
+            descriptor = self._pool.FindMessageTypeByName(name)
+        except (KeyError, ValueError) as error:
+            raise BadRequest(f"{_place(at)} is of a type that is not known here: {_shown(url)}.") from error
+        return message_factory.GetMessageClass(descriptor)()
 
 
-def _merge_well_known(value: Any, message: Message, *, pool: DescriptorPool, at: str) -> None:
+def _key(name: str, field: FieldDescriptor, *, at: str) -> Scalar:
     try:
-        json_format.ParseDict(value, message, descriptor_pool=pool)
-    except (
-        json_format.ParseError,
-        AttributeError,
-        KeyError,
-        OverflowError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as error:
-        # json_format lets some others through, for values that no field takes; json_format.Parse wraps them as well.
-        raise BadRequest(
-            f"{_place(at)} takes a {message.DESCRIPTOR.full_name}, not {_shown(value)}: {error}"
-        ) from error
+        return from_text(field, name)
+    except ValueError as error:
+        raise BadRequest(f"Field {at!r} takes {kind_of(field)} as key, not {_shown(name)}.") from error
 
 
 def _scalar(value: Any, field: FieldDescriptor, *, at: str) -> Scalar:
@@ -144,7 +175,7 @@ def _scalar(value: Any, field: FieldDescriptor, *, at: str) -> Scalar:
             return from_text(field, value)
         if isinstance(value, int | float) and not isinstance(value, bool):
             if kind in INTEGER_RANGES:
-                return from_text(field, str(_whole(value)))
+                return from_text(field, value.text if isinstance(value, Real) else str(value))
             if kind in _FLOATS:
                 return _finite(value, field)
         if value is None and _takes_null(field):
@@ -154,27 +185,22 @@ def _scalar(value: Any, field: FieldDescriptor, *, at: str) -> Scalar:
     raise BadRequest(f"{_place(at)} takes {kind_of(field)}, not {_shown(value)}.")
 
 
-def _whole(value: float) -> int:
-    """A number without a fraction as an integer: JSON does not tell 1 from 1.0."""
-    if value != int(value):
-        raise ValueError(value)
-    return int(value)
-
-
 def _finite(value: float, field: FieldDescriptor) -> float:
     number = float(value)
-    if math.isinf(number) or (field.cpp_type == FieldDescriptor.CPPTYPE_FLOAT and abs(number) > FLOAT_MAX):
+    if math.isinf(number) or (field.cpp_type == FieldDescriptor.CPPTYPE_FLOAT and abs(number) >= FLOAT_BOUND):
         raise ValueError(value)
     return number
 
 
 def _takes_null(field: FieldDescriptor) -> bool:
     """Whether null is a value of the field's type, not the absence of one."""
-    if field.is_repeated:
-        return False
     if field.message_type is not None:
         return field.message_type.full_name == "google.protobuf.Value"
     return field.enum_type is not None and field.enum_type.full_name == "google.protobuf.NullValue"
+
+
+def _misfit(message: Message, value: Any, *, at: str, takes: str = "") -> BadRequest:
+    return BadRequest(f"{_place(at)} takes {takes or f'a {message.DESCRIPTOR.full_name}'}, not {_shown(value)}.")
 
 
 def _place(at: str) -> str:
@@ -182,23 +208,9 @@ def _place(at: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    shown = json.dumps(value, ensure_ascii=True)
-    return shown if len(shown) <= SHOWN_CHARACTERS else f"{shown[:SHOWN_CHARACTERS]}…"
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        message = f"key {twice!r} is there twice"
-        raise ValueError(message)
-    return found
-
-
-def _no_constant(name: str) -> Any:
-    message = f'{name} is only known as a string, "{name}"'
-    raise ValueError(message)
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+    """A value for an error: short, and never looked into, since it may be as deep and as large as a body."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "an array"
+    if isinstance(value, str) and len(value) > SHOWN_CHARACTERS:
+        return f"{json.dumps(value[:SHOWN_CHARACTERS])[:-1]}…"
+    return json.dumps(value)

@@ -1,17 +1,21 @@
 """Finds the binding that a request's path means: a trie of segments, the most specific match first.
 
-At every segment a literal goes before `*`, and `*` before `**`; a path whose last segment ends in a known `:verb` is
-tried with that verb before it is tried as a whole, so that `/images/nginx:latest` and `/images/nginx:latest:watch`
-both work. Every HTTP method searches for itself: a binding of another method hides nothing.
+Which of several matching templates is the most specific is decided from the left: at the first segment in which they
+differ, a literal goes before `*`, and `*` before `**`; which variables the segments belong to does not matter. A path
+whose last segment ends in a known `:verb` is tried with that verb, the longest first, before it is tried as a whole, so
+that `/images/nginx:latest` and `/images/nginx:latest:watch` both work; an encoded `:` begins no verb. Every HTTP method
+searches for itself: a binding of another method hides nothing. At the same template a binding of the very method goes
+before one of any method. `*` takes a segment that is not empty, `**` also none.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
+from urllib.parse import quote
 
 from uhm_gateway.errors import ConfigurationError, MethodNotAllowed, UnknownPath
-from uhm_gateway.percent import decode, decode_unreserved
+from uhm_gateway.percent import decode, decode_but_slashes
 from uhm_gateway.template import Template, Wildcard
 
 if TYPE_CHECKING:
@@ -57,7 +61,8 @@ class Router(Generic[Target]):
 
     def __init__(self) -> None:
         self._root: _Node[Target] = _Node()
-        self._verbs: tuple[str, ...] = ()
+        self._verbs: set[str] = set()
+        self._longest_verb = 0
 
     def add(self, method: str, template: Template, target: Target) -> None:
         """Adds a binding; `method` may be ANY_METHOD.
@@ -74,7 +79,8 @@ class Router(Generic[Target]):
             )
         methods[method] = (template, target)
         if template.verb:
-            self._verbs = tuple(sorted({*self._verbs, template.verb}, key=len, reverse=True))
+            self._verbs.add(template.verb)
+            self._longest_verb = max(self._longest_verb, len(quote(template.verb, safe="")))
 
     def match(self, method: str, path: str) -> Match[Target]:
         """Finds the binding for a raw (still percent-encoded) path.
@@ -101,10 +107,12 @@ class Router(Generic[Target]):
         """The path as verb and segments, in every way that it can be read."""
         segments = path.split("/")[1:] if path != "/" else []
         last = segments[-1] if segments else ""
-        if ":" in last:
-            for verb in self._verbs:
-                if last.endswith(f":{verb}"):
-                    yield verb, [*segments[:-1], last[: -len(verb) - 1]]
+        colon = last.find(":", max(0, len(last) - 1 - self._longest_verb))
+        while colon >= 0:
+            verb = decode(last[colon + 1 :])
+            if verb in self._verbs:
+                yield verb, [*segments[:-1], last[:colon]]
+            colon = last.find(":", colon + 1)
         yield "", segments
 
 
@@ -126,6 +134,6 @@ def _capture(template: Template, raw: list[str]) -> tuple[str, ...]:
     return tuple(
         decode(raw[variable.start])
         if variable.is_single
-        else decode_unreserved("/".join(raw[variable.start : variable.end]))
+        else decode_but_slashes("/".join(raw[variable.start : variable.end]))
         for variable in template.variables
     )

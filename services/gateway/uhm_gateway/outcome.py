@@ -27,6 +27,7 @@ _NOT_ANSWERED = (
     "Connection reset",
     "Broken pipe",
     "GOAWAY received",
+    "Too many pings",
     "keepalive",
     "ping timeout",
     "recvmsg:",
@@ -47,10 +48,12 @@ class Outcome:
     own has come already or comes a moment later. Only a callback at the first moment sees all that come.
     """
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: Any, *, writes: bool = True) -> None:
+        """`writes` is whether the call's messages are written one by one."""
         self._call = call
         self._sent: grpc.aio.AioRpcError | None = None
-        call.add_done_callback(self._note)
+        if writes:
+            call.add_done_callback(self._note)
 
     async def settled(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
         """The error, or the one that it hides."""

@@ -1,42 +1,44 @@
-"""The pages beside the API: documentation at `/`, liveness at `/healthz`, readiness at `/readyz`."""
+"""The pages beside the API: documentation at `/`, `/openapi.json`, liveness at `/healthz`, readiness at `/readyz`."""
 
 from __future__ import annotations
 
+from functools import lru_cache
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
 import grpc
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from uhm_gateway.assets import Asset
 from uhm_gateway.docs import Documentation
+from uhm_gateway.openapi import openapi_document
+from uhm_gateway.render import to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from starlette.requests import Request
 
     from uhm_gateway.descriptors import Api
     from uhm_gateway.upstreams import Upstreams
 
+    Endpoint = Callable[[Request], Awaitable[Response]]
+
 __all__ = ["page_routes", "refuse"]
 
-# The page has one script, which copies commands; nothing comes from or goes to another host.
+# Nothing comes from another host or goes to one, nothing in the text is run, and no other page can frame this one.
 _PAGE_HEADERS = {
-    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'",
-    "vary": "accept",
-    "x-content-type-options": "nosniff",
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
+    " img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
 }
+_ASSETS = {"page.css": "text/css", "page.js": "text/javascript"}
 
 
 def page_routes(api: Api, upstreams: Upstreams, *, taken: Callable[[str], bool]) -> list[Route]:
     """The routes; those at a path that the API itself binds for GET, which `taken` says, are left to it."""
-    documentation = Documentation(api, served=frozenset(upstream.service.full_name for upstream in upstreams))
-
-    async def page(request: Request) -> Response:
-        base = str(request.base_url).rstrip("/")
-        if "text/html" in request.headers.get("accept", ""):
-            return HTMLResponse(documentation.html(base), headers=_PAGE_HEADERS)
-        return PlainTextResponse(documentation.text(base), headers={"vary": "accept"})
+    served = [upstream.service.full_name for upstream in upstreams]
 
     async def live(_request: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -48,7 +50,13 @@ def page_routes(api: Api, upstreams: Upstreams, *, taken: Callable[[str], bool])
         body = {"status": "ready" if is_ready else "not ready", "services": services}
         return JSONResponse(body, status_code=200 if is_ready else 503)
 
-    endpoints = {"/": page, "/healthz": live, "/readyz": ready}
+    endpoints = {
+        "/": _page(Documentation(api, served=served)),
+        "/openapi.json": _served(Asset(to_json(openapi_document(api, served=served)), media_type="application/json")),
+        **{f"/docs/{name}": _served(_packaged(name, media_type)) for name, media_type in _ASSETS.items()},
+        "/healthz": live,
+        "/readyz": ready,
+    }
     return [Route(path, endpoint) for path, endpoint in endpoints.items() if not taken(path)]
 
 
@@ -58,3 +66,33 @@ async def refuse(_request: Request, error: Exception) -> Response:
     code = grpc.StatusCode.UNIMPLEMENTED if status == 405 else grpc.StatusCode.NOT_FOUND
     body = {"code": code.value[0], "message": str(getattr(error, "detail", "")), "details": []}
     return JSONResponse(body, status_code=status, headers=getattr(error, "headers", None))
+
+
+def _page(documentation: Documentation) -> Endpoint:
+    """Answers the page to browsers and text to others; made once for each address that it is asked at."""
+
+    @lru_cache(maxsize=16)
+    def html(base: str) -> Asset:
+        return Asset(documentation.html(base).encode(), media_type="text/html", headers=_PAGE_HEADERS)
+
+    @lru_cache(maxsize=16)
+    def text(base: str) -> Asset:
+        return Asset(documentation.text(base).encode(), media_type="text/plain")
+
+    async def page(request: Request) -> Response:
+        base = str(request.base_url).rstrip("/")
+        form = html if "text/html" in request.headers.get("accept", "") else text
+        return form(base).response(request)
+
+    return page
+
+
+def _served(asset: Asset) -> Endpoint:
+    async def serve(request: Request) -> Response:
+        return asset.response(request)
+
+    return serve
+
+
+def _packaged(name: str, media_type: str) -> Asset:
+    return Asset(files("uhm_gateway").joinpath("static", name).read_bytes(), media_type=media_type)

@@ -1,8 +1,10 @@
 """Percent-decoding of paths, as google/api/http.proto tells it for the two kinds of variables.
 
-A variable of one segment is decoded in full, `%2F` too. In a variable of several segments the reserved characters of
-RFC 6570 (section 1.5) stay encoded, so that an encoded `/` can be told from one that separates segments; this is what
-`fully_decode_reserved_expansion` being false, the default, asks for.
+A variable of one segment is decoded in full, `%2F` too. In a variable of several segments everything is decoded but
+`%2F`, so that an encoded `/` can be told from one that separates segments: clients encode all but `[-_.~/0-9a-zA-Z]`,
+and "the server side does the reverse decoding, except "%2F" and "%2f" are left unchanged". (The same file says of
+`fully_decode_reserved_expansion`, an option of service configurations, that without it all of RFC 6570's reserved
+characters stay encoded. Then a value with a `:` would not come back as its client had it; the rule's own text does.)
 """
 
 from __future__ import annotations
@@ -12,10 +14,10 @@ from urllib.parse import unquote
 
 from uhm_gateway.errors import BadRequest
 
-__all__ = ["decode", "decode_unreserved", "is_well_formed"]
+__all__ = ["decode", "decode_but_slashes", "is_well_formed"]
 
 _BROKEN = re.compile("%(?![0-9A-Fa-f]{2})")
-_RESERVED = re.compile("%(" + "|".join(f"{ord(char):02X}" for char in ":/?#[]@!$&'()*+,;=") + ")", re.IGNORECASE)
+_SLASH = re.compile("%(2[Ff])")
 
 
 def is_well_formed(text: str) -> bool:
@@ -35,6 +37,6 @@ def decode(text: str) -> str:
         raise BadRequest(f"{text!r} is not UTF-8 after percent-decoding.") from error
 
 
-def decode_unreserved(text: str) -> str:
-    """Decodes all but escaped reserved characters, which stay as they were written. Raises as `decode` does."""
-    return decode(_RESERVED.sub(r"%25\1", text)) if "%" in text else text
+def decode_but_slashes(text: str) -> str:
+    """Decodes all but escaped slashes, which stay as they were written. Raises as `decode` does."""
+    return decode(_SLASH.sub(r"%25\1", text)) if "%" in text else text

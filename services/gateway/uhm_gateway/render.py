@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-from google.protobuf import json_format
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, cast
 
 from uhm_gateway.bind import HTTP_BODY
 from uhm_gateway.errors import ConfigurationError
 from uhm_gateway.fields import WELL_KNOWN, fields_by_any_name, is_map
+from uhm_gateway.printer import Printers
 
 if TYPE_CHECKING:
-    from google.protobuf.descriptor import FieldDescriptor
+    from google.protobuf.descriptor import Descriptor, FieldDescriptor
     from google.protobuf.descriptor_pool import DescriptorPool
     from google.protobuf.message import Message
 
@@ -40,14 +40,17 @@ class Rendered:
 
 def to_json(value: Any) -> bytes:
     """Compact JSON in UTF-8."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return _ENCODER.encode(value).encode()
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 class Renderer:
     """Makes the bodies of one binding. Raises ConfigurationError where its rule does not fit its method."""
 
     def __init__(self, method: Method, binding: Binding, *, pool: DescriptorPool) -> None:
-        self._pool = pool
+        self._printers = _printers(pool)
         self._field: FieldDescriptor | None = None
         shown = method.output_type.DESCRIPTOR.full_name
         if binding.response_body:
@@ -60,16 +63,12 @@ class Renderer:
         self.is_raw = shown == HTTP_BODY
 
     def render(self, message: Message) -> Rendered:
-        """The body that answers a unary call."""
+        """The body that is a message: of a unary call's answer, or inside a stream's framing."""
         if not self.is_raw:
             return Rendered(JSON, to_json(self._value(message)))
         body: Any = self._part(message)
         content_type = body.content_type.encode("ascii", errors="ignore")
         return Rendered(content_type or BINARY, body.data)
-
-    def render_streamed(self, message: Message) -> bytes:
-        """One message of a stream: a line of JSON, or the bytes as they are."""
-        return self.render(message).body if self.is_raw else b'{"result":' + to_json(self._value(message)) + b"}\n"
 
     def _part(self, message: Message) -> Message:
         part: Message = getattr(message, self._field.name) if self._field is not None else message
@@ -86,9 +85,10 @@ class Renderer:
         return self._to_dict(getattr(message, field.name))
 
     def _to_dict(self, message: Message) -> Any:
-        return json_format.MessageToDict(
-            message,
-            preserving_proto_field_name=True,
-            always_print_fields_with_no_presence=True,
-            descriptor_pool=self._pool,
-        )
+        return self._printers.of(cast("Descriptor", message.DESCRIPTOR))(message)
+
+
+@lru_cache(maxsize=16)
+def _printers(pool: DescriptorPool) -> Printers:
+    """One for all bindings of an API."""
+    return Printers(pool)

@@ -3,42 +3,73 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import grpc
 
+from uhm_common.calls import REQUEST_ID, Call
 from uhm_common.errors import InternalError, UhmError
 from uhm_common.logs import get_logger
+from uhm_gateway.clients import TrustedProxies, shown_agent
 from uhm_gateway.endpoint import Endpoint, Limits, OpenCalls
-from uhm_gateway.errors import BadRequest, ConfigurationError
+from uhm_gateway.errors import BadRequest, ConfigurationError, MethodNotAllowed
 from uhm_gateway.http import ClientDisconnectedError, Exchange
-from uhm_gateway.match import Router
-from uhm_gateway.metadata import REQUEST_ID, request_id
+from uhm_gateway.match import Match, Router
+from uhm_gateway.metadata import Allowed, request_id
 from uhm_gateway.render import JSON, to_json
 from uhm_gateway.status import Failure, failure_of_call, failure_of_error
+from uhm_gateway.websocket import Conversation, Socket, check_origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from contextlib import AbstractContextManager
 
     from starlette.types import Receive, Scope, Send
 
+    from uhm_gateway.access_log import AccessLog
     from uhm_gateway.descriptors import Api
+    from uhm_gateway.http import Request
+    from uhm_gateway.limits import Admission
+    from uhm_gateway.metadata import Headers
     from uhm_gateway.upstreams import Upstream
 
-__all__ = ["Transcoder"]
+__all__ = ["Policy", "Transcoder"]
 
 log = get_logger()
 
 CLIENT_CLOSED_REQUEST = 499
-# Answers hold tokens and states: neither is to be kept by anything on the way, nor guessed to be another type.
-_HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+# In which order a WebSocket, whose handshake is always a GET, looks for a streaming method at its path.
+STREAMING_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What of a client is believed, and what it may: metadata of its own, proxies before it, origins of its pages."""
+
+    metadata: Allowed = field(default_factory=Allowed)
+    proxies: TrustedProxies = field(default_factory=TrustedProxies)
+    origins: tuple[str, ...] = ()
 
 
 class Transcoder:
     """Serves the bindings of the upstreams' methods. Raises ConfigurationError where bindings do not fit."""
 
-    def __init__(self, api: Api, upstreams: Iterable[Upstream], *, limits: Limits) -> None:
+    def __init__(
+        self,
+        api: Api,
+        upstreams: Iterable[Upstream],
+        *,
+        limits: Limits,
+        policy: Policy,
+        admission: Admission,
+        access_log: AccessLog,
+    ) -> None:
         self._pool = api.pool
+        self._access_log = access_log
+        self._admission = admission
+        self._policy = policy
+        self._proxy_header = policy.proxies.header.encode()
         self._open_calls = OpenCalls()
         self._router: Router[Endpoint] = Router()
         for upstream in upstreams:
@@ -50,6 +81,7 @@ class Transcoder:
                         upstream=upstream,
                         pool=api.pool,
                         limits=limits,
+                        allowed=policy.metadata,
                         open_calls=self._open_calls,
                     )
                     try:
@@ -74,49 +106,115 @@ class Transcoder:
         self._open_calls.end_all()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request."""
+        """Answers one request, or holds one conversation over a WebSocket."""
         started = time.perf_counter()
-        exchange = Exchange(scope, receive, send)
-        identifier = request_id(exchange.headers)
-        exchange.response_headers = [(REQUEST_ID.encode(), identifier.encode()), *_HEADERS]
-        status = await self._serve(exchange, identifier)
-        log.info(
-            "http.answered",
-            method=exchange.method,
-            path=scope["path"],
-            status=status,
-            ms=round((time.perf_counter() - started) * 1000, 2),
-            request_id=identifier,
+        if scope["type"] == "websocket":
+            socket = Socket(scope, receive, send)
+            caller = self._caller(socket)
+            method, status = "WEBSOCKET", await self._converse(socket, caller, secure=scope["scheme"] == "wss")
+        else:
+            exchange = Exchange(scope, receive, send)
+            caller = self._caller(exchange)
+            exchange.response_headers = _standing_headers(caller)
+            method, status = exchange.method, await self._serve(exchange, caller)
+        self._access_log.answered(caller, method=method, path=scope["path"], status=status, started=started)
+
+    def _caller(self, request: Request) -> Call:
+        proxies = self._policy.proxies
+        said = request.values(self._proxy_header) if proxies.networks else ()
+        return Call(
+            request_id=request_id(request.header(b"x-request-id")),
+            address=proxies.address(request.peer, said),
+            user_agent=shown_agent(request.header(b"user-agent")),
         )
 
-    async def _serve(self, exchange: Exchange, identifier: str) -> int:
+    async def _serve(self, exchange: Exchange, caller: Call) -> int:
         """Answers the request or tells what went wrong; answers the HTTP status for the log."""
         try:
-            match = self._router.match(exchange.method, _path_of(exchange))
-            await match.target.serve(exchange, captured=match.captured, identifier=identifier)
+            who = await self._count(exchange, caller)
+            match = self._match(exchange.method, exchange)
+            with self._slot(match.target, who):
+                await match.target.serve(exchange, captured=match.captured, caller=caller)
         except ClientDisconnectedError:
             return CLIENT_CLOSED_REQUEST
-        except UhmError as error:
-            return await self._fail(exchange, failure_of_error(error))
-        except grpc.aio.AioRpcError as error:
-            return await self._fail(exchange, failure_of_call(error))
-        except Exception:
-            log.exception("http.failed", request_id=identifier)
-            hidden = InternalError(
-                "Something went wrong on our side.", hint=f"The log has the cause under {identifier}."
-            )
-            return await self._fail(exchange, failure_of_error(hidden))
-        return 200
+        except Exception as error:  # noqa: BLE001 - every error becomes a status, here
+            failure = _failure(error, exchange, caller)
+            if not exchange.started:
+                body = to_json(failure.to_json(self._pool))
+                await exchange.respond(failure.http_status, content_type=JSON, body=body, headers=failure.headers)
+            return failure.http_status
+        return exchange.status
 
-    async def _fail(self, exchange: Exchange, failure: Failure) -> int:
-        if not exchange.started:
-            body = to_json(failure.to_json(self._pool))
-            await exchange.respond(failure.http_status, content_type=JSON, body=body, headers=failure.headers)
-        return failure.http_status
+    async def _converse(self, socket: Socket, caller: Call, *, secure: bool) -> int:
+        """Holds the conversation or refuses it; answers its closing code, or the HTTP status of the refusal."""
+        try:
+            check_origin(socket, secure=secure, allowed=self._policy.origins)
+            who = await self._count(socket, caller)
+            match = self._match_stream(socket)
+            conversation = Conversation(match.target, socket, pool=self._pool)
+            headers = _standing_headers(caller)
+            with self._slot(match.target, who):
+                return await conversation.hold(captured=match.captured, caller=caller, headers=headers)
+        except ClientDisconnectedError:
+            return CLIENT_CLOSED_REQUEST
+        except Exception as error:  # noqa: BLE001 - every error becomes a status, here
+            failure = _failure(error, socket, caller)
+            if not socket.accepted:
+                body = to_json(failure.to_json(self._pool))
+                await socket.refuse(failure, body=body, headers=_standing_headers(caller))
+            return failure.http_status
+
+    async def _count(self, request: Request, caller: Call) -> str:
+        """Who calls, for the limits. Raises TooManyRequests."""
+        return await self._admission.caller(address=caller.address, authorization=request.header(b"authorization"))
+
+    def _slot(self, endpoint: Endpoint, who: str) -> AbstractContextManager[None]:
+        method = endpoint.method
+        streams = method.client_streaming or method.server_streaming
+        return self._admission.slot(who, service=endpoint.upstream.service.full_name, streams=streams)
+
+    def _match(self, method: str, request: Request) -> Match[Endpoint]:
+        """The binding of a request; HEAD is answered by GET's where it has none of its own."""
+        path = _path_of(request)
+        try:
+            return self._router.match(method, path)
+        except MethodNotAllowed:
+            if method != "HEAD":
+                raise
+            return self._router.match("GET", path)
+
+    def _match_stream(self, socket: Socket) -> Match[Endpoint]:
+        """The streaming method that a WebSocket is for."""
+        for method in STREAMING_METHODS:
+            try:
+                match = self._match(method, socket)
+            except MethodNotAllowed:
+                continue
+            if match.target.method.client_streaming or match.target.method.server_streaming:
+                return match
+        raise BadRequest("No method here streams, which is what a WebSocket is for.", hint="Send an HTTP request.")
 
 
-def _path_of(exchange: Exchange) -> str:
+def _standing_headers(caller: Call) -> Headers:
+    """What every answer says: which request it is for, and that its type is what it says."""
+    return [(REQUEST_ID.encode(), caller.request_id.encode()), (b"x-content-type-options", b"nosniff")]
+
+
+def _failure(error: Exception, request: Request, caller: Call) -> Failure:
+    """An error as it is told; one that nobody foresaw is logged, and told without its cause."""
+    token_sent = bool(request.header(b"authorization"))
+    if isinstance(error, grpc.aio.AioRpcError):
+        return failure_of_call(error, token_sent=token_sent)
+    if not isinstance(error, UhmError):
+        log.error("http.failed", request_id=caller.request_id, exc_info=error)
+        error = InternalError(
+            "Something went wrong on our side.", hint=f"The log has the cause under {caller.request_id}."
+        )
+    return failure_of_error(error, token_sent=token_sent)
+
+
+def _path_of(request: Request) -> str:
     try:
-        return exchange.raw_path.decode()
+        return request.raw_path.decode()
     except UnicodeDecodeError as error:
         raise BadRequest("The path is not UTF-8.") from error

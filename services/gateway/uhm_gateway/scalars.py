@@ -10,6 +10,7 @@ import base64
 import binascii
 import math
 import re
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -17,11 +18,12 @@ from google.protobuf.descriptor import FieldDescriptor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["FLOAT_MAX", "INTEGER_RANGES", "Scalar", "from_text", "kind_of"]
+__all__ = ["FLOAT_BOUND", "INTEGER_RANGES", "Scalar", "from_text", "kind_of"]
 
 Scalar = str | bytes | bool | int | float
 
-FLOAT_MAX = (2 - 2**-23) * 2.0**127
+FLOAT_BOUND = 2.0**128 - 2.0**103
+"""What is nearer to no float than to infinity; the largest float's shortest text, 3.4028235e+38, is below it."""
 INTEGER_RANGES = {
     FieldDescriptor.CPPTYPE_INT32: (-(1 << 31), (1 << 31) - 1),
     FieldDescriptor.CPPTYPE_INT64: (-(1 << 63), (1 << 63) - 1),
@@ -53,9 +55,12 @@ def _string(field: FieldDescriptor, text: str) -> str | bytes:
     if field.type != FieldDescriptor.TYPE_BYTES:
         text.encode()  # an unpaired surrogate, which JSON can hold and UTF-8 cannot, is a ValueError
         return text
-    encoded = text.rstrip("=").replace("-", "+").replace("_", "/")
+    encoded = text.rstrip("=")
+    padding = -len(encoded) % 4
+    if len(text) - len(encoded) not in {0, padding}:
+        raise ValueError(text)
     try:
-        return base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+        return base64.b64decode(encoded.replace("-", "+").replace("_", "/") + "=" * padding, validate=True)
     except binascii.Error as error:
         raise ValueError(text) from error
 
@@ -68,9 +73,20 @@ def _boolean(_field: FieldDescriptor, text: str) -> bool:
 
 def _integer(field: FieldDescriptor, text: str) -> int:
     low, high = INTEGER_RANGES[field.cpp_type]
-    if not _INTEGER.fullmatch(text) or not low <= (number := int(text)) <= high:
+    number = int(text) if _INTEGER.fullmatch(text) else _decimal(text)
+    if not low <= number <= high or number != int(number):
         raise ValueError(text)
-    return number
+    return int(number)
+
+
+def _decimal(text: str) -> Decimal:
+    """An integer written as `1e3` or `1.0`, which the mapping allows, exactly."""
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(text)
+    try:
+        return Decimal(text)
+    except InvalidOperation as error:  # its exponent has more than 18 digits
+        raise ValueError(text) from error
 
 
 def _float(field: FieldDescriptor, text: str) -> float:
@@ -79,7 +95,7 @@ def _float(field: FieldDescriptor, text: str) -> float:
     if not _NUMBER.fullmatch(text):
         raise ValueError(text)
     number = float(text)
-    if math.isinf(number) or (field.cpp_type == FieldDescriptor.CPPTYPE_FLOAT and abs(number) > FLOAT_MAX):
+    if math.isinf(number) or (field.cpp_type == FieldDescriptor.CPPTYPE_FLOAT and abs(number) >= FLOAT_BOUND):
         raise ValueError(text)
     return number
 

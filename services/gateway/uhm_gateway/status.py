@@ -1,12 +1,16 @@
 """Failed calls as HTTP answers: one table from gRPC codes to HTTP statuses, and the JSON form of google.rpc.Status.
 
-The table is the one in google/rpc/code.proto ("HTTP Mapping").
+The table is the one in google/rpc/code.proto ("HTTP Mapping"). Headers say the rest: how to authenticate (RFC 6750,
+section 3), when to come back (RFC 9110, section 10.2.3), which methods and encodings are taken, and the metadata that
+the service sent with its error.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import math
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +19,8 @@ from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
-from uhm_gateway.errors import MethodNotAllowed
+from uhm_gateway.errors import MethodNotAllowed, UnsupportedMediaType
+from uhm_gateway.metadata import Headers, initial_headers, trailing_headers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -29,6 +34,10 @@ __all__ = ["HTTP_STATUS", "STATUS_DETAILS", "Failure", "failure_of_call", "failu
 
 STATUS_DETAILS = "grpc-status-details-bin"
 DEFAULT_RETRY_SECONDS = 1
+REALM = b'Bearer realm="api"'
+# grpc's words for a request that is larger than one side takes; nothing was asked too often.
+_TOO_LARGE = re.compile(r"(CLIENT: Sent|SERVER: Received) message larger than max")
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*")
 
 HTTP_STATUS: Mapping[grpc.StatusCode, int] = {
     grpc.StatusCode.OK: 200,
@@ -75,43 +84,67 @@ class Failure:
         }
 
 
-def failure_of_call(error: grpc.aio.AioRpcError) -> Failure:
+def failure_of_call(error: grpc.aio.AioRpcError, *, token_sent: bool = False) -> Failure:
     """What an upstream answered; details come from the trailer that carries google.rpc.Status."""
     code = error.code()
     trailers: list[Any] = list(error.trailing_metadata() or ())
     details = _details(trailers)
+    status = http_status(code)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE.match(error.details() or ""):
+        status = 413
+    sent: Headers = [*initial_headers(error.initial_metadata() or ()), *trailing_headers(trailers)]
     return Failure(
         code=code,
         message=error.details() or code.name,
-        http_status=http_status(code),
+        http_status=status,
         details=details,
-        headers=_headers(http_status(code), retry_seconds=_retry_seconds(trailers, details)),
+        headers=(
+            *_challenge(status, details, token_sent=token_sent),
+            *_retry_after(status, _retry_seconds(trailers, details)),
+            *sent,
+        ),
     )
 
 
-def failure_of_error(error: UhmError) -> Failure:
+def failure_of_error(error: UhmError, *, token_sent: bool = False) -> Failure:
     """What the gateway itself refuses."""
     status = getattr(error, "http_status", None) or http_status(error.code)
-    headers = _headers(status, retry_seconds=DEFAULT_RETRY_SECONDS)
-    if isinstance(error, MethodNotAllowed):
-        headers = (*headers, (b"allow", ", ".join(error.allowed).encode()))
     as_status = error.to_status()
+    details = tuple(as_status.details)
+    headers = [
+        *_challenge(status, details, token_sent=token_sent),
+        *_retry_after(status, _retry_seconds((), details)),
+    ]
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", ", ".join(error.allowed).encode()))
+    if isinstance(error, UnsupportedMediaType) and error.accept_encoding:
+        headers.append((b"accept-encoding", error.accept_encoding.encode()))
     return Failure(
-        code=error.code,
-        message=as_status.message,
-        http_status=status,
-        details=tuple(as_status.details),
-        headers=headers,
+        code=error.code, message=as_status.message, http_status=status, details=details, headers=tuple(headers)
     )
 
 
-def _headers(status: int, *, retry_seconds: int) -> tuple[tuple[bytes, bytes], ...]:
-    """RFC 6750 asks 401 to name the scheme; RFC 6585 and RFC 9110 let 429 and 503 say when to come back."""
+def _challenge(status: int, details: Iterable[AnyMessage], *, token_sent: bool) -> Headers:
+    """How to authenticate, or, where the token is good and not enough, what scope it lacks."""
     if status == 401:
-        return ((b"www-authenticate", b"Bearer"),)
-    if status in {429, 503}:
-        return ((b"retry-after", str(retry_seconds).encode()),)
-    return ()
+        return [(b"www-authenticate", REALM + (b', error="invalid_token"' if token_sent else b""))]
+    if status == 403 and _SCOPE.fullmatch(scope := _error_info(details).metadata.get("scope", "")):
+        return [(b"www-authenticate", REALM + b', error="insufficient_scope", scope="' + scope.encode() + b'"')]
+    return []
+
+
+def _retry_after(status: int, seconds: int) -> Headers:
+    return [(b"retry-after", str(seconds).encode())] if status in {429, 503} else []
+
+
+def _error_info(details: Iterable[AnyMessage]) -> error_details_pb2.ErrorInfo:
+    info = error_details_pb2.ErrorInfo()
+    for detail in details:
+        if detail.Is(info.DESCRIPTOR):
+            with contextlib.suppress(DecodeError):
+                detail.Unpack(info)
+            break
+    return info
 
 
 def _details(trailers: Iterable[tuple[str, str | bytes]]) -> tuple[AnyMessage, ...]:
@@ -128,7 +161,9 @@ def _retry_seconds(trailers: Iterable[tuple[str, str | bytes]], details: Iterabl
     """What the service asks for, as google.rpc.RetryInfo or as a `retry-after` trailer."""
     retry = error_details_pb2.RetryInfo()
     for detail in details:
-        if detail.Is(retry.DESCRIPTOR) and detail.Unpack(retry):
+        if detail.Is(retry.DESCRIPTOR):
+            with contextlib.suppress(DecodeError):
+                detail.Unpack(retry)
             asked: float = retry.retry_delay.ToNanoseconds() / 1e9
             return max(DEFAULT_RETRY_SECONDS, math.ceil(asked))
     for key, value in trailers:

@@ -9,7 +9,7 @@
 
 Where the grammar leaves room: LITERAL is RFC 3986's `pchar` without `*`; in the last segment a literal's last `:`
 begins the verb, elsewhere it is part of the literal; `/` alone is the root path; `**` must be the last segment; a
-field path may be bound once. Literals are kept percent-decoded, since requests are compared decoded.
+field path may be bound once. Literals and verbs are kept percent-decoded, since requests are compared decoded.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class _Parser:
     def _segments_until_end(self) -> None:
         self._sequence(inside=None)
         if self._take(":"):
-            self._verb = self._literal("a verb")
+            self._verb = unquote(self._literal("a verb"))
         if self._next():
             self._fail(f"unexpected {self._next()!r}")
 
@@ -155,7 +155,7 @@ class _Parser:
                 self._fail("a segment is empty")
             if not verb:
                 self._fail("the verb is empty")
-            self._verb = verb
+            self._verb = unquote(verb)
             self._at = len(self._text)
         self._segments.append(unquote(literal))
 
@@ -172,6 +172,8 @@ class _Parser:
             self._fail(f"{what} was expected" if not self._next() else f"{self._next()!r} must be percent-encoded")
         if not is_well_formed(found.group()):
             self._fail("'%' must be followed by two hexadecimal digits", position=self._text.index("%", self._at))
+        if "\N{REPLACEMENT CHARACTER}" in unquote(found.group()):
+            self._fail("what is percent-encoded must be UTF-8")
         self._at = found.end()
         return found.group()
 

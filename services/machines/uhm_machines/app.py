@@ -9,24 +9,29 @@ import resource
 import socket
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
-
-import grpc
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from uhm_common.artifacts import ArtifactStore, locked
 from uhm_common.bootstrap import GRPC_OPTIONS, Server
 from uhm_common.boundary import Boundary
 from uhm_common.database import Database
 from uhm_common.errors import FailedPrecondition
-from uhm_common.events import IMAGES_STREAM, EventBus
-from uhm_common.identity import AuthServiceKeys, TokenVerifier
+from uhm_common.events import IMAGES_STREAM, USERS_DELETED, USERS_STREAM, EventBus
+from uhm_common.idempotency import Idempotency, IdempotencyKeys
+from uhm_common.paging import PageTokens
 from uhm_common.settings import database_url
 from uhm_common.subscription import Subscription
+from uhm_common.tls import open_channel
+from uhm_common.vault import open_vault
+from uhm_common.verifier import remote_verification
 from uhm_machines.capacity import Capacity
+from uhm_machines.departures import Departures
 from uhm_machines.disks import ImageDisk
 from uhm_machines.exports import ImageExports
 from uhm_machines.images import BuilderImages
 from uhm_machines.ledger import Ledger
+from uhm_machines.models import IDEMPOTENCY_KEYS
 from uhm_machines.ports import PortBook
 from uhm_machines.probe import HostProbe, host_memory_mib
 from uhm_machines.requests import DEFAULT_MEMORY_MIB, Bounds
@@ -45,7 +50,7 @@ from uhm_machines.supervisor import Supervisor
 from uhmalguhm.machines.v1 import machine_pb2, machine_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
     from uhm_machines.settings import Settings
 
@@ -61,6 +66,7 @@ _STARTS_PER_PROCESSOR: Final = 2
 class Parts:
     """The machines of this host, taken over from whoever ran them before, and what they need."""
 
+    database: Database
     store: MachineStore
     ledger: Ledger
     supervisor: Supervisor
@@ -131,6 +137,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             snapshots.open()
             await supervisor.adopt()
             yield Parts(
+                database=database,
                 store=store,
                 ledger=ledger,
                 supervisor=supervisor,
@@ -152,9 +159,11 @@ async def serve(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT."""
     async with (
         open_parts(settings) as parts,
-        grpc.aio.insecure_channel(settings.auth_address, options=GRPC_OPTIONS) as auth,
-        grpc.aio.insecure_channel(settings.builder_address, options=GRPC_OPTIONS) as builder,
+        remote_verification(settings) as verification,
+        open_channel(settings.builder_address, tls=settings.services_tls, options=GRPC_OPTIONS) as builder,
     ):
+        vault = open_vault(settings.key_path("machines"))
+        idempotency_keys = IdempotencyKeys(IDEMPOTENCY_KEYS, database=parts.database)
         service = MachineService(
             store=parts.store,
             ledger=parts.ledger,
@@ -163,33 +172,34 @@ async def serve(settings: Settings) -> None:
             images=BuilderImages(builder),
             artifacts=parts.artifacts,
             bounds=Bounds(memory_mib=host_memory_mib(), vcpus=os.cpu_count() or 1),
+            page_tokens=PageTokens(vault),
         )
-        verifier = TokenVerifier(AuthServiceKeys(auth), issuer=settings.token_issuer, audience=settings.token_audience)
         servicer = MachineServicer(service)
 
-        async def bound_logs() -> None:
-            await parts.supervisor.bound_logs(keep=settings.max_log_mib * _MIB)
-
-        async def prepare_early() -> None:
-            await _prepare_early(parts)
-
-        announcements = Announcements(maker=parts.maker, probe=parts.probe, artifacts=parts.artifacts)
         events = EventBus(settings.nats_url, name="machines")
-        subscription = Subscription(
-            events=events, stream=IMAGES_STREAM, subjects=SUBJECTS, durable=_durable_name(settings)
-        )
-
-        async def hear() -> None:
-            await subscription.run(announcements.handle)
-
-        background = [parts.exports.keep, bound_logs, prepare_early, parts.maker.run, parts.spares.run]
+        durable = _durable_name(settings)
+        departures = Subscription(events=events, stream=USERS_STREAM, subjects=[USERS_DELETED], durable=durable)
+        background: list[Callable[[], Coroutine[Any, Any, None]]] = [
+            verification.follower.run,
+            idempotency_keys.run,
+            events.run,
+            partial(departures.run, Departures(service, idempotency_keys=idempotency_keys).handle),
+            parts.exports.keep,
+            partial(parts.supervisor.bound_logs, keep=settings.max_log_mib * _MIB),
+            partial(_prepare_early, parts),
+            parts.maker.run,
+            parts.spares.run,
+        ]
         if settings.snapshots == "auto":
-            background += [events.run, hear]
+            announcements = Announcements(maker=parts.maker, probe=parts.probe, artifacts=parts.artifacts)
+            images = Subscription(events=events, stream=IMAGES_STREAM, subjects=SUBJECTS, durable=durable)
+            background.append(partial(images.run, announcements.handle))
         await Server(
             listen=settings.listen,
+            tls=settings.server_tls,
             services=[SERVICE],
             add=lambda server: machine_pb2_grpc.add_MachineServiceServicer_to_server(servicer, server),
-            interceptors=[Boundary(verifier=verifier)],
+            interceptors=[Boundary(verifier=verification.verifier), Idempotency(idempotency_keys, vault=vault)],
             background=background,
         ).serve()
 
@@ -204,7 +214,7 @@ async def _prepare_early(parts: Parts) -> None:
 
 
 def _durable_name(settings: Settings) -> str:
-    """Each host's service hears of every image, and goes on where it was."""
+    """Each host's service hears of every image and user, and goes on where it was."""
     where = f"{socket.gethostname()}:{settings.machines_dir.absolute()}"
     return f"machines-{hashlib.sha256(where.encode()).hexdigest()[:16]}"
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from uhm_common.errors import InternalError
+from uhm_common.idempotency import current_claim
 from uhm_machines.states import ENDED, may_follow
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ class Ledger:
         self._subscriptions: defaultdict[str, set[Subscription]] = defaultdict(set)
 
     async def open(self, machine: Machine) -> None:
-        """Records a new machine. Raises NameTaken."""
-        await self._store.insert(machine)
+        """Records a new machine, and that the call that is being handled has made it. Raises NameTaken."""
+        await self._store.insert(machine, claim=current_claim())
 
     async def change(self, machine: Machine, **changes: Any) -> Machine:
         """Records a machine with some fields changed, and answers it. Raises InternalError for an impossible status."""

@@ -1,4 +1,4 @@
-"""The one table."""
+"""The tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase
 
-__all__ = ["MACHINES", "VERSION_TABLE", "Base"]
+from uhm_common.idempotency import idempotency_table
+
+__all__ = ["IDEMPOTENCY_KEYS", "MACHINES", "VERSION_TABLE", "Base"]
 
 VERSION_TABLE = "machines_schema_version"
 
@@ -58,3 +60,5 @@ MACHINES = Table(
     UniqueConstraint("owner", "name", name="machines_machine_owner_name"),
     Index("machines_machine_owner_created", "owner", "created_ns", "id"),
 )
+
+IDEMPOTENCY_KEYS = idempotency_table(Base.metadata, name="machines_idempotency_keys")

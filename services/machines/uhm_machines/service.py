@@ -7,7 +7,9 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from uhm_common.idempotency import current_claim
 from uhm_common.logs import get_logger
+from uhm_common.paging import Listing, page_size
 from uhm_machines.errors import InvalidRequest, NameTaken, WrongState
 from uhm_machines.logfiles import follow_log
 from uhm_machines.machine import Machine, StartKind
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from uhm_common.artifacts import ArtifactStore
     from uhm_common.identity import Identity
+    from uhm_common.paging import PageTokens
     from uhm_machines.images import Image, Images
     from uhm_machines.ledger import Ledger
     from uhm_machines.live import LiveMachine
@@ -39,8 +42,6 @@ log = get_logger()
 
 DEFAULT_GRACE_SECONDS: Final = 10
 MAX_GRACE_SECONDS: Final = 3600
-DEFAULT_PAGE_SIZE: Final = 50
-MAX_PAGE_SIZE: Final = 1000
 _NAME_TRIES: Final = 10
 
 
@@ -57,6 +58,7 @@ class MachineService:
         images: Images,
         artifacts: ArtifactStore,
         bounds: Bounds,
+        page_tokens: PageTokens,
     ) -> None:
         self._store = store
         self._ledger = ledger
@@ -65,6 +67,7 @@ class MachineService:
         self._images = images
         self._artifacts = artifacts
         self._bounds = bounds
+        self._page_tokens = page_tokens
 
     async def create(self, request: MachineRequest, *, identity: Identity) -> Machine:
         """Makes a machine and starts it; answers when it has come as far as the request waits for, or has ended.
@@ -73,6 +76,9 @@ class MachineService:
         """
         timeline = Timeline()
         request = checked(request, self._bounds)
+        if (made := current_claim().resource) and (machine := await self._store.get(made)):
+            live = self._supervisor.live(made)
+            return machine if live is None else await live.reached(request.wait)
         image = await self._images.resolve(request.image, identity=identity)
         wish = Wish(
             disk_digest=image.disk_digest,
@@ -95,11 +101,16 @@ class MachineService:
     async def page(
         self, *, size: int, token: str, include_ended: bool, identity: Identity
     ) -> tuple[list[Machine], str]:
-        """A page of the caller's machines, and the next page's token. `size` 0 is the default."""
-        if size < 0:
-            raise InvalidRequest(f"page_size is {size}; it cannot be negative.", field="page_size")
-        bounded = min(size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
-        return await self._store.page(identity.username, size=bounded, token=token, include_ended=include_ended)
+        """A page of the caller's machines, and the next page's token, empty on the last. Raises InvalidPageToken."""
+        size = page_size(size)
+        listing = Listing(name="machines", owner=identity.username, filter=(str(include_ended),))
+        created_ns, _, machine_id = self._page_tokens.read(token, of=listing).partition(" ")
+        before = (int(created_ns), machine_id) if created_ns else None
+        found = await self._store.page(identity.username, limit=size + 1, before=before, include_ended=include_ended)
+        if len(found) <= size:
+            return found, ""
+        last = found[size - 1]
+        return found[:size], self._page_tokens.make(f"{last.created_ns} {last.id}", of=listing)
 
     async def stop(self, reference: str, *, grace: int | None, identity: Identity) -> Machine:
         """Ends a machine; one that has ended already is answered as it is."""
@@ -129,6 +140,11 @@ class MachineService:
         """Deletes a machine. Raises WrongState where it has not ended, unless forced."""
         machine = await self._store.find(identity.username, reference)
         await asyncio.shield(self._supervisor.spawn(self._delete(machine, force=force)))
+
+    async def delete_all(self, *, owner: str) -> None:
+        """Deletes all machines of an owner, whatever they do."""
+        for machine in await self._store.owned(owner):
+            await asyncio.shield(self._supervisor.spawn(self._delete(machine, force=True)))
 
     async def watch(self, reference: str, *, identity: Identity) -> AsyncIterator[Machine]:
         """A machine now and at every change, until it has ended or is deleted."""

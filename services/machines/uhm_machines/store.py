@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from uhm_machines.errors import AmbiguousId, InvalidRequest, MachineNotFound, NameTaken
+from uhm_common.idempotency import Claim
+from uhm_machines.errors import AmbiguousId, MachineNotFound, NameTaken
 from uhm_machines.machine import Accelerator, Machine, Phase, PortMapping, StartKind, Transport, Workload
 from uhm_machines.models import MACHINES, VERSION_TABLE, Base
 from uhm_machines.states import ENDED, Status
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["MachineStore"]
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+_NO_CLAIM = Claim()
 _COLUMNS = tuple(field.name for field in fields(Machine))
 
 
@@ -37,11 +37,12 @@ class MachineStore:
         """Brings the schema up to date."""
         await self._database.migrate(migrations=_MIGRATIONS, metadata=Base.metadata, version_table=VERSION_TABLE)
 
-    async def insert(self, machine: Machine) -> None:
-        """Adds a machine. Raises NameTaken where the owner has one of that name."""
+    async def insert(self, machine: Machine, *, claim: Claim = _NO_CLAIM) -> None:
+        """Adds a machine, and notes so in the claim. Raises NameTaken where the owner has one of that name."""
         try:
             async with self._database.write() as session:
                 await session.execute(insert(MACHINES).values(_to_row(machine)))
+                await claim.made(session, machine.id)
         except IntegrityError as error:
             raise NameTaken(machine.name) from error
 
@@ -59,6 +60,16 @@ class MachineStore:
     async def all(self) -> list[Machine]:
         """Every owner's machines, the oldest first."""
         return await self._select(select(MACHINES).order_by(MACHINES.c.created_ns, MACHINES.c.id))
+
+    async def owned(self, owner: str) -> list[Machine]:
+        """An owner's machines, the oldest first."""
+        owned = select(MACHINES).where(MACHINES.c.owner == owner)
+        return await self._select(owned.order_by(MACHINES.c.created_ns, MACHINES.c.id))
+
+    async def get(self, machine_id: str) -> Machine | None:
+        """The machine of that id, if there is one."""
+        found = await self._select(select(MACHINES).where(MACHINES.c.id == machine_id))
+        return found[0] if found else None
 
     async def find(self, owner: str, reference: str) -> Machine:
         """An owner's machine by its id, its name or a unique prefix of its id, in this order of preference.
@@ -78,26 +89,24 @@ class MachineStore:
             raise AmbiguousId(reference)
         return found[0]
 
-    async def page(self, owner: str, *, size: int, token: str, include_ended: bool) -> tuple[list[Machine], str]:
-        """An owner's machines, the newest first, and the token of the next page, empty on the last.
+    async def page(
+        self, owner: str, *, limit: int, before: tuple[int, str] | None, include_ended: bool
+    ) -> list[Machine]:
+        """An owner's machines, the newest first: with `before`, those made before that time, or then with a lower id.
 
-        Machines that are deleted when they end are not listed once they have. Raises InvalidRequest for a token that
-        is not one of ours.
+        Machines that are deleted when they end are not listed once they have.
         """
         query = select(MACHINES).where(MACHINES.c.owner == owner)
         ended = MACHINES.c.status.in_([status.value for status in ENDED])
         query = query.where(~and_(ended, MACHINES.c.auto_remove) if include_ended else ~ended)
-        if token:
-            created_ns, machine_id = _read_token(token)
+        if before is not None:
+            created_ns, machine_id = before
             older = or_(
                 MACHINES.c.created_ns < created_ns,
                 and_(MACHINES.c.created_ns == created_ns, MACHINES.c.id < machine_id),
             )
             query = query.where(older)
-        ordered = query.order_by(MACHINES.c.created_ns.desc(), MACHINES.c.id.desc()).limit(size + 1)
-        found = await self._select(ordered)
-        more = len(found) > size
-        return found[:size], _write_token(found[size - 1]) if more else ""
+        return await self._select(query.order_by(MACHINES.c.created_ns.desc(), MACHINES.c.id.desc()).limit(limit))
 
     async def _select(self, query: Select[Any]) -> list[Machine]:
         async with self._database.read() as session:
@@ -125,15 +134,3 @@ def _from_row(row: Any) -> Machine:
             "accelerator": Accelerator(accelerator) if accelerator else None,
         }
     )
-
-
-def _write_token(last: Machine) -> str:
-    return base64.urlsafe_b64encode(f"{last.created_ns}.{last.id}".encode()).decode()
-
-
-def _read_token(token: str) -> tuple[int, str]:
-    try:
-        created_ns, _, machine_id = base64.urlsafe_b64decode(token.encode()).decode().partition(".")
-        return int(created_ns), machine_id
-    except (binascii.Error, ValueError) as error:
-        raise InvalidRequest("The page token is not one that a list has answered.") from error

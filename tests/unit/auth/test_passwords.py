@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 
@@ -10,7 +11,8 @@ import pytest
 
 from uhm_auth import passwords as passwords_module
 from uhm_auth.errors import InvalidPassword, TooManyPasswords
-from uhm_auth.passwords import PasswordHasher, check_password, hash_password, verify_password
+from uhm_auth.passwords import PasswordHasher, hash_password, nobodys_hash, verify_in_time, verify_password
+from uhm_auth.policy import Policy
 
 # From the documentation of passlib's bcrypt_sha256, which defines the form.
 PASSLIB = "$bcrypt-sha256$v=2,t=2b,r=12$n79VH.0Q2TMWmt3Oqt9uku$Kq4Noyk3094Y2QlB8NdRT8SvGiI4ft2"
@@ -52,25 +54,39 @@ def test_what_is_not_a_stored_password(stored):
         verify_password("password", stored)
 
 
-@pytest.mark.parametrize("password", ["t", "test", "ß" * 512])
-def test_passwords_that_may_be_chosen(password):
-    check_password(password, min_length=1)
+@pytest.mark.parametrize("cost", [4, 5, 7])
+def test_nobodys_hash_is_a_stored_form_that_no_password_has(cost):
+    stored = nobodys_hash(cost)
+    assert f",r={cost}$" in stored
+    for password in ("", "test", stored):
+        assert not verify_password(password, stored)
 
 
-@pytest.mark.parametrize(
-    ("password", "min_length", "message"),
-    [
-        ("", 1, "too short: it has 0 characters. Send a password."),
-        ("test", 8, "too short: it has 4 characters. Send at least 8 characters."),
-        ("x" * 1025, 1, "too long: it has 1025 bytes. It may have 1024."),
-        ("ß" * 513, 1, "too long: it has 1026 bytes."),
-    ],
-)
-def test_passwords_that_may_not(password, min_length, message):
-    with pytest.raises(InvalidPassword) as caught:
-        check_password(password, min_length=min_length)
-    assert message in str(caught.value)
-    assert not password or password not in str(caught.value)
+@pytest.mark.parametrize(("made_with", "today", "rounds"), [(4, 4, 1), (4, 5, 2), (4, 9, 32), (6, 8, 4), (6, 5, 1)])
+def test_a_wrong_password_takes_the_rounds_of_today(made_with, today, rounds, monkeypatch):
+    """Counted in rounds of the cost that the hash was made with."""
+    stored, taken = hash_password("test", cost=made_with), 0
+    verify = passwords_module.verify_password
+
+    def counted(password, looked_at):
+        nonlocal taken
+        taken += 2 ** int(re.search(r",r=(\d+)\$", looked_at)[1])
+        return verify(password, looked_at)
+
+    monkeypatch.setattr(passwords_module, "verify_password", counted)
+    assert not verify_in_time("wrong", stored, cost=today)
+    assert taken == rounds * 2**made_with
+    assert verify_in_time("test", stored, cost=today)
+
+
+async def test_a_password_is_chosen_by_the_policy():
+    policy = Policy(password_min_length=8, password_min_score=3)
+    with PasswordHasher(cost=4, threads=1, waiting=1, policy=policy) as hasher:
+        for refused in ("short", "password1"):
+            with pytest.raises(InvalidPassword):
+                await hasher.choose(refused, username="ann")
+        stored = await hasher.choose("goose flute 7 marzipan", username="ann")
+        assert await hasher.verify("goose flute 7 marzipan", stored)
 
 
 async def test_hashing_leaves_the_event_loop_free(hasher, monkeypatch):

@@ -15,18 +15,19 @@ def test_defaults(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     settings = AuthSettings()
     assert settings.listen_address == "127.0.0.1:50061"
-    assert settings.signing_key_path == Path("/var/lib/uhmalguhm/auth/keys/signing.pem")
+    assert settings.key_path("auth") == Path("/var/lib/uhmalguhm/keys/auth.key")
     assert (settings.access_token_seconds, settings.refresh_token_seconds) == (900, 30 * 86400)
+    assert settings.told_seconds > settings.access_token_seconds + settings.token_leeway_seconds
     assert (settings.bcrypt_cost, settings.password_min_length) == (12, 1)
 
 
 def test_from_the_environment(monkeypatch):
     monkeypatch.setenv("UHM_LISTEN", "0.0.0.0:7000")
-    monkeypatch.setenv("UHM_SIGNING_KEY_FILE", "/run/secrets/signing.pem")
+    monkeypatch.setenv("UHM_KEY_FILE", "/run/secrets/auth.key")
     monkeypatch.setenv("UHM_ROTATE_REFRESH_TOKENS", "true")
     settings = AuthSettings()
     assert settings.listen_address == "0.0.0.0:7000"
-    assert settings.signing_key_path == Path("/run/secrets/signing.pem")
+    assert settings.key_path("auth") == Path("/run/secrets/auth.key")
     assert settings.rotate_refresh_tokens
 
 
@@ -35,7 +36,12 @@ def test_from_the_environment(monkeypatch):
     [
         {"access_token_seconds": 0},
         {"refresh_token_seconds": -1},
+        {"refresh_grace_seconds": -1},
+        {"longest_session_seconds": 0},
+        {"signing_key_seconds": -1},
+        {"token_leeway_seconds": 61},
         {"password_min_length": 0},
+        {"sessions_per_user": 0},
         {"bcrypt_cost": 3},
         {"bcrypt_cost": 32},
         {"bcrypt_threads": 0},

@@ -20,7 +20,7 @@ from uhm_builder.contexts import Contexts
 from uhm_builder.hosts import HostRules
 from uhm_builder.images import ImageWish, Layer, Status
 from uhm_builder.layers import LayerMaker
-from uhm_builder.models import OUTBOX, VERSION_TABLE, Base
+from uhm_builder.models import IDEMPOTENCY_KEYS, OUTBOX, VERSION_TABLE, Base
 from uhm_builder.outputs import Outputs
 from uhm_builder.parts import MIGRATIONS
 from uhm_builder.quotas import Quota, Quotas
@@ -33,7 +33,9 @@ from uhm_builder.store import ImageStore
 from uhm_common.artifacts import ArtifactStore, locked
 from uhm_common.database import Database
 from uhm_common.errors import Unavailable
+from uhm_common.idempotency import IdempotencyKeys
 from uhm_common.outbox import Outbox
+from uhm_common.paging import PageTokens
 from uhm_common.vault import open_vault
 
 MKFS = Path(__file__).resolve().parents[3] / "build" / "tools" / "mkfs.erofs"
@@ -102,8 +104,22 @@ def outputs(database):
 
 
 @pytest.fixture
-def locations(database, tmp_path):
-    vault = open_vault(tmp_path / "keys" / "secrets.key")
+def vault(tmp_path):
+    return open_vault(tmp_path / "keys" / "secrets.key")
+
+
+@pytest.fixture
+def page_tokens(vault):
+    return PageTokens(vault)
+
+
+@pytest.fixture
+def idempotency_keys(database):
+    return IdempotencyKeys(IDEMPOTENCY_KEYS, database=database)
+
+
+@pytest.fixture
+def locations(database, vault, tmp_path):
     return Locations(database=database, vault=vault, directories=(f"{tmp_path}/published/{{user}}",), rules=HostRules())
 
 
@@ -113,7 +129,7 @@ def publications(database):
 
 
 @pytest.fixture
-def images(database, store, outbox, events, contexts, quotas, secrets, locations):
+def images(database, store, outbox, events, contexts, quotas, secrets, locations, page_tokens):
     return Images(
         database=database,
         store=store,
@@ -123,6 +139,7 @@ def images(database, store, outbox, events, contexts, quotas, secrets, locations
         quotas=quotas,
         secrets=secrets,
         locations=locations,
+        page_tokens=page_tokens,
     )
 
 

@@ -32,6 +32,10 @@ DIGEST = "sha256:" + "ab" * 32
         ("a__b.c-d---e", "docker.io", "library/a__b.c-d---e", "latest", "a__b.c-d---e:latest"),
         ("docker-daemon:nginx", "docker.io", "library/nginx", "latest", "docker-daemon:nginx:latest"),
         ("docker-daemon:me/app:v1", "docker.io", "me/app", "v1", "docker-daemon:me/app:v1"),
+        ("docker.io/a.b/c", "docker.io", "a.b/c", "latest", "docker.io/a.b/c:latest"),
+        ("docker.io/docker.io/c", "docker.io", "docker.io/c", "latest", "docker.io/docker.io/c:latest"),
+        ("storage", "docker.io", "library/storage", "latest", "docker.io/library/storage:latest"),
+        ("docker.io/docker-daemon:x", "docker.io", "library/docker-daemon", "x", "docker.io/library/docker-daemon:x"),
         ("n:" + "t" * 128, "docker.io", "library/n", "t" * 128, "n:" + "t" * 128),
     ],
 )

@@ -10,7 +10,6 @@ from sqlalchemy import select, update
 from tests.unit.builder import fake_registry as fake
 from uhm_builder import registries as registries_module
 from uhm_builder.errors import (
-    InvalidPageToken,
     InvalidRegistry,
     NoSuchRegistry,
     NotInRegistry,
@@ -24,14 +23,14 @@ from uhm_builder.sources.challenge import Credentials
 from uhm_builder.sources.clients import RegistryClients
 from uhm_builder.sources.reference import parse_reference
 from uhm_common.errors import InternalError
-from uhm_common.vault import open_vault
+from uhm_common.paging import InvalidPageToken
 
 KEY = {"username": "me", "password": "secret"}
 
 
 @pytest.fixture
-def registries(tmp_path, database):
-    return Registries(database=database, vault=open_vault(tmp_path / "key"))
+def registries(database, vault, page_tokens):
+    return Registries(database=database, vault=vault, page_tokens=page_tokens)
 
 
 @pytest.fixture

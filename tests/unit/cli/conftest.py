@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ class Request:
     path: str
     query: dict[str, str]
     token: str
+    key: str
     body: bytes
 
     @property
@@ -37,6 +39,12 @@ class Refusal:
     status: int
     code: int
     message: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """The connection breaks off instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +54,7 @@ class Stream:
     messages: list[Any]
 
 
-Answer = dict[str, Any] | Refusal | Stream
+Answer = dict[str, Any] | Refusal | Silence | Stream
 
 
 @dataclass
@@ -75,12 +83,16 @@ def _handler(server: FakeServer) -> type[BaseHTTPRequestHandler]:
                 path=parts.path,
                 query=dict(parse_qsl(parts.query)),
                 token=self.headers.get("authorization", "").removeprefix("Bearer "),
+                key=self.headers.get("idempotency-key", ""),
                 body=self._body(),
             )
             answer = server.answer(request)
             match answer:
+                case Silence():
+                    self.connection.shutdown(socket.SHUT_RDWR)
                 case Refusal():
-                    self._send(answer.status, {"code": answer.code, "message": answer.message, "details": []})
+                    details = [{"reason": answer.reason}] if answer.reason else []
+                    self._send(answer.status, {"code": answer.code, "message": answer.message, "details": details})
                 case Stream():
                     lines = [
                         {"error": {"code": message.code, "message": message.message}}
@@ -92,7 +104,7 @@ def _handler(server: FakeServer) -> type[BaseHTTPRequestHandler]:
                 case _:
                     self._send(200, answer)
 
-        do_POST = do_DELETE = do_GET  # noqa: N815
+        do_POST = do_DELETE = do_PATCH = do_GET  # noqa: N815
 
         def _body(self) -> bytes:
             if self.headers.get("transfer-encoding") != "chunked":

@@ -6,13 +6,16 @@ import base64
 import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
-from tests.unit.cli.conftest import Refusal, Stream
+from tests.unit.cli.conftest import Refusal, Silence, Stream
+from uhm import client as client_module
 from uhm.client import Client, connect, segment, server_url
 from uhm.credentials import Credentials, CredentialStore, expires_within
-from uhm.errors import ApiError, CommandError, ServerUnreachable
+from uhm.errors import ApiError, CommandError, ConnectionLost, ServerUnreachable
 
 REFUSED = Refusal(401, 16, "The token has expired.")
 
@@ -180,3 +183,124 @@ def test_a_broken_file_is_nobody(store, server):
     store.path.parent.mkdir(parents=True)
     store.path.write_text("{")
     assert store.load(server.url) is None
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """What is sent again is sent without a pause."""
+    monkeypatch.setattr(client_module, "RETRY_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(client_module, "REFRESH_PAUSES", (0.0, 0.0))
+
+
+def in_turn(*answers):
+    left = list(answers)
+    return lambda _request: left.pop(0)
+
+
+LOST = [
+    Silence(),
+    Refusal(503, 14, "The builder does not answer."),
+    Refusal(409, 10, "It is being carried out.", "KEY"),
+]
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_what_is_made_is_asked_for_again_with_the_same_key(server, at_once, lost):
+    server.answers["POST /api/v1/images"] = in_turn(lost, lost, {"id": "1"})
+    assert Client(server.url).create("/api/v1/images", {"image": "nginx"}) == {"id": "1"}
+    first, *others = server.asked("POST /api/v1/images")
+    assert len(first.key) == 36
+    assert [(other.key, other.body) for other in others] == [(first.key, first.body)] * 2
+
+
+def test_each_thing_that_is_made_has_its_own_key(server):
+    server.answers["POST /api/v1/images"] = {"id": "1"}
+    for _ in range(2):
+        Client(server.url).create("/api/v1/images")
+    assert len({request.key for request in server.requests}) == 2
+
+
+def test_in_the_end_the_loss_is_told(server, at_once):
+    server.answers["POST /api/v1/images"] = Silence()
+    with pytest.raises(ConnectionLost, match="broke off"):
+        Client(server.url).create("/api/v1/images")
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(
+    "refused", [Refusal(503, 14, "The guest did not come up.", "GUEST_FAILED"), Refusal(400, 3, "No.", "INVALID")]
+)
+def test_what_a_service_refuses_is_not_asked_again(server, at_once, refused):
+    server.answers["POST /api/v1/machines"] = refused
+    with pytest.raises(ApiError, match=refused.message):
+        Client(server.url).create("/api/v1/machines")
+    assert len(server.requests) == 1
+
+
+def test_what_is_not_made_once_is_not_sent_twice(server, at_once):
+    server.answers["POST /x"] = Silence()
+    with pytest.raises(ConnectionLost):
+        Client(server.url).post("/x")
+    assert len(server.requests) == 1
+
+
+def test_a_refresh_whose_answer_was_lost_is_sent_again(server, store, at_once):
+    old, new = token(seconds=900, mark="old"), token(seconds=900, mark="new")
+    log_in(server, store, old)
+    accept_only(server, new)
+    renewed = {"access_token": new, "refresh_token": "refresh-2"}
+    server.answers["POST /api/v1/token/refresh"] = in_turn(Silence(), renewed)
+    assert connect().get("/api/v1/user") == {"username": "me"}
+    assert [each.token for each in server.asked("POST /api/v1/token/refresh")] == ["refresh-1"] * 2
+    assert store.load(server.url).refresh_token == "refresh-2"
+
+
+def test_a_gateway_that_starts_again_is_waited_for(monkeypatch, at_once):
+    """The connection breaks off, then nothing listens for a moment; then there is an answer."""
+    happens = iter([httpx.ReadError("gone"), httpx.ConnectError("refused"), httpx.Response(200, json={"id": "1"})])
+
+    def answer(_request):
+        happened = next(happens)
+        if isinstance(happened, Exception):
+            raise happened
+        return happened
+
+    client = Client("http://server", transport=httpx.MockTransport(answer))
+    assert client.create("/api/v1/images") == {"id": "1"}
+
+
+def test_a_server_that_is_not_there_is_told_at_once():
+    with pytest.raises(ServerUnreachable, match="`uhm up`"):
+        Client("http://127.0.0.1:9").create("/api/v1/images")
+
+
+def test_a_lost_refresh_is_not_sent_when_it_would_look_stolen():
+    """The server takes a replaced refresh token for ten seconds (UHM_REFRESH_GRACE_SECONDS)."""
+    assert sum(client_module.REFRESH_PAUSES) < 5
+
+
+def test_a_refresh_that_could_not_be_is_no_end_of_the_session(server, store):
+    log_in(server, store, token(seconds=5))
+    server.answers["POST /api/v1/token/refresh"] = Refusal(429, 8, "Too many attempts.", "TOO_MANY_ATTEMPTS")
+    with pytest.raises(ApiError, match="Too many"):
+        connect().get("/api/v1/user")
+    assert store.load(server.url).refresh_token == "refresh-1"
+
+
+def test_many_at_once_refresh_once(server, store):
+    """As commands that run side by side do: each has its own client, and they share the file."""
+    old, new = token(seconds=900, mark="old"), token(seconds=900, mark="new")
+    log_in(server, store, old)
+    accept_only(server, new)
+    renewed = {"access_token": new, "refresh_token": "refresh-2"}
+    server.answers["POST /api/v1/token/refresh"] = in_turn(renewed, Refusal(401, 16, "It was used before."))
+    clients = [connect() for _ in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(lambda client: client.get("/api/v1/user"), clients)) == [{"username": "me"}] * 8
+    assert len(server.asked("POST /api/v1/token/refresh")) == 1
+
+
+def test_a_bounded_list_asks_for_no_more(server):
+    server.answers["GET /x"] = in_turn({"a": [1, 2], "next_page_token": "t"}, {"a": [3], "next_page_token": "u"})
+    assert Client(server.url).pages("/x", field="a", at_most=3) == [1, 2, 3]
+    assert [request.query["page_size"] for request in server.requests] == ["3", "1"]

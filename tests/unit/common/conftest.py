@@ -39,8 +39,9 @@ class Signer:
         claims = good | {"identity": "ann", "fresh": True, "type": "access", "sid": "s1"} | changes
         return {name: value for name, value in claims.items() if value is not None}
 
-    def token(self, *, kid: str = KEY_ID, **changes: Any) -> str:
-        return jwt.encode(self.claims(**changes), self.private, algorithm="EdDSA", headers={"kid": kid})
+    def token(self, *, kid: str = KEY_ID, typ: str | None = "at+jwt", **changes: Any) -> str:
+        headers = {"kid": kid, "typ": typ}
+        return jwt.encode(self.claims(**changes), self.private, algorithm="EdDSA", headers=headers)
 
 
 @pytest.fixture

@@ -11,7 +11,11 @@ import sys
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
+
+from tests.certificates import Authority
+from uhm_common.reflection import REFLECTION_NAMES
+from uhm_common.tls import ClientTls, open_channel
 
 SERVICE = """
 import asyncio, sys
@@ -39,7 +43,9 @@ async def refuses(settings):
 
 def serves(*background):
     async def run(settings):
-        await Server(listen=sys.argv[2], services=["test.Slow"], add=add, background=background).serve()
+        await Server(
+            listen=sys.argv[2], services=["test.Slow"], add=add, background=background, tls=settings.server_tls
+        ).serve()
     return run
 
 main("test", CommonSettings, {"serve": serves(forever), "ends": serves(ends), "refuse": refuses}[sys.argv[1]])
@@ -99,10 +105,15 @@ async def test_it_serves_says_so_and_drains(start, address):
         for name in ("", "test.Slow"):
             answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
-        listing = reflection_pb2.ServerReflectionRequest(list_services="")
-        stream = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([listing]))
-        names = {service.name for service in (await stream.read()).list_services_response.service}
-        assert {"test.Slow", "grpc.health.v1.Health"} <= names
+        for reflection in REFLECTION_NAMES:
+            listing = reflection_pb2.ServerReflectionRequest(list_services="")
+            ask = channel.stream_stream(
+                f"/{reflection}/ServerReflectionInfo",
+                request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+                response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+            )
+            names = {service.name for service in (await ask(iter([listing])).read()).list_services_response.service}
+            assert {"test.Slow", "grpc.health.v1.Health", *REFLECTION_NAMES} <= names
 
         running = asyncio.ensure_future(channel.unary_unary("/test.Slow/Slowly")(b""))
         await asyncio.sleep(0.3)
@@ -119,6 +130,33 @@ async def test_it_does_not_wait_for_ever(start, address):
     child.send_signal(signal.SIGINT)
     code, _ = await asyncio.wait_for(ending(child), 4)
     assert code == 0
+
+
+async def test_it_serves_over_tls_where_it_has_a_certificate(start, address, tmp_path):
+    authority = Authority(tmp_path / "ca", name="ours")
+    pair = authority.sign("service")
+    child = await start("serve", address, UHM_TLS_CERTIFICATE=str(pair.certificate), UHM_TLS_KEY=str(pair.key))
+    await line_of(child, "server.serving")
+    async with open_channel(address, tls=ClientTls(ca=authority.ca)) as channel:
+        answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    async with open_channel(address, tls=None) as channel:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+    child.send_signal(signal.SIGTERM)
+    assert (await ending(child))[0] == 0
+
+
+async def test_half_of_a_certificate(start, address):
+    code, errors = await ending(await start("serve", address, UHM_TLS_KEY="/k"))
+    assert (code, errors) == (1, "test: UHM_TLS_CERTIFICATE and UHM_TLS_KEY go together\n")
+
+
+async def test_a_certificate_that_is_not_there(start, address):
+    code, errors = await ending(await start("serve", address, UHM_TLS_CERTIFICATE="/none/c", UHM_TLS_KEY="/none/k"))
+    assert code == 1
+    assert "The certificate /none/c with the key /none/k cannot be used: No such file or directory." in errors
+    assert "Traceback" not in errors
 
 
 async def test_a_taken_port(start, address):

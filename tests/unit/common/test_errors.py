@@ -34,6 +34,20 @@ def test_status_of_each_leaf(kind, number, reason):
     assert dict(info.metadata) == {"image": "nginx", "count": "3"}
 
 
+@pytest.mark.parametrize(("seconds", "told"), [(0.2, 1), (7, 7), (59.01, 60)])
+def test_when_to_try_again(seconds, told):
+    status = errors.ResourceExhausted("Too many.", retry_after=seconds, by="address").to_status()
+
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    assert [status.details[0].Unpack(info), status.details[1].Unpack(retry)] == [True, True]
+    assert dict(info.metadata) == {"by": "address"}
+    assert retry.retry_delay.ToSeconds() == told
+
+
+def test_only_an_error_that_knows_says_when_to_try_again():
+    assert len(errors.ResourceExhausted("Too many.").to_status().details) == 1
+
+
 def test_the_table_has_every_error():
     assert {getattr(errors, name) for name in errors.__all__} == set(CODES)
 

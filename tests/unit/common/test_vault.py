@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hmac
 import stat
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import structlog
 
-from uhm_common.errors import InternalError
-from uhm_common.vault import open_vault
+from uhm_common.errors import FailedPrecondition, InternalError
+from uhm_common.vault import Vault, open_vault
 
 
 def test_what_was_sealed_opens_with_the_key_of_the_same_file(tmp_path):
@@ -60,6 +62,24 @@ def test_a_file_that_is_no_key_is_refused(tmp_path):
         open_vault(tmp_path / "key")
 
 
+@pytest.mark.parametrize("path", ["file/key", "directory"], ids=["below a file", "a directory"])
+def test_a_file_that_cannot_be_used_is_told_of(tmp_path, path):
+    (tmp_path / "file").touch()
+    (tmp_path / "directory").mkdir()
+
+    with pytest.raises(FailedPrecondition, match=r"cannot be used: .* Set UHM_KEY_FILE"):
+        open_vault(tmp_path / path)
+
+
+def test_a_key_that_everybody_reads_is_warned_of(tmp_path):
+    open_vault(tmp_path / "key")
+    for mode, warnings in ((0o600, []), (0o640, []), (0o644, ["vault.readable_by_all"])):
+        (tmp_path / "key").chmod(mode)
+        with structlog.testing.capture_logs() as lines:
+            open_vault(tmp_path / "key")
+        assert [line["event"] for line in lines] == warnings
+
+
 def test_several_that_open_it_at_once_get_the_same_key(tmp_path):
     with ThreadPoolExecutor(8) as threads:
         vaults = list(threads.map(open_vault, [tmp_path / "key"] * 8))
@@ -67,3 +87,19 @@ def test_several_that_open_it_at_once_get_the_same_key(tmp_path):
     sealed = vaults[0].seal(b"hunter2", purpose="a")
     assert {vault.open(sealed, purpose="a") for vault in vaults} == {b"hunter2"}
     assert [path.name for path in tmp_path.iterdir()] == ["key"]
+
+
+def test_derived_keys_depend_on_the_file_and_the_purpose_only(tmp_path):
+    vault = open_vault(tmp_path / "one")
+
+    assert vault.derive("a") == open_vault(tmp_path / "one").derive("a")
+    others = {vault.derive("b"), open_vault(tmp_path / "two").derive("a"), (tmp_path / "one").read_bytes()}
+    assert len(others | {vault.derive("a")}) == 4
+    assert {len(key) for key in others} == {32}
+
+
+def test_a_derived_key_is_that_of_rfc_5869():
+    """Extract without a salt, then one round of expand."""
+    extracted = hmac.digest(bytes(32), b"k" * 32, "sha256")
+
+    assert Vault(b"k" * 32).derive("pages") == hmac.digest(extracted, b"pages\x01", "sha256")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import importlib.util
 import shutil
@@ -14,6 +15,7 @@ import pytest
 from uhm_auth.settings import AuthSettings
 from uhm_builder.settings import BuilderSettings
 from uhm_common.process import ProcessFailed
+from uhm_common.vault import open_vault
 from uhm_gateway.settings import GatewaySettings
 from uhm_machines.settings import Settings as MachinesSettings
 
@@ -119,6 +121,43 @@ def test_both_sides_of_the_builder_open_appliances_reach_registries_and_share_ke
     assert claims[mounts["/var/lib/uhmalguhm"]] == "state"
 
 
+def test_strangers_do_not_get_in(documents, secrets):
+    """Users are invited, passwords are hard to guess, and a stolen refresh token is noticed."""
+    (auth,) = [d for d in documents if (d["kind"], d["metadata"]["name"]) == ("Deployment", "auth")]
+    (secret,) = [s for s in secrets if s["metadata"]["name"] == "auth"]
+    told = {each["name"].removeprefix("UHM_").lower(): each.get("value") for each in container(auth)["env"]}
+    told["bootstrap_invitation"] = secret["stringData"]["bootstrap-invitation"]
+    settings = AuthSettings(**{name: value for name, value in told.items() if value is not None})
+
+    assert settings.registration == "invitation"
+    assert (settings.password_min_length, settings.password_min_score) == (12, 3)
+    assert settings.rotate_refresh_tokens
+    assert "UHM_NATS_URL" in {each["name"] for each in container(auth)["env"]}
+    assert auth["spec"]["template"]["metadata"]["labels"]["uhmalguhm.io/needs-nats"] == "true"
+
+
+def test_the_auth_service_finds_its_key(documents, secrets, tmp_path):
+    """The path that it is told is where the Secret is mounted, and what the Secret has is a key."""
+    (auth,) = [d for d in documents if (d["kind"], d["metadata"]["name"]) == ("Deployment", "auth")]
+    (secret,) = [s for s in secrets if s["metadata"]["name"] == "auth"]
+    (volume,) = [v for v in auth["spec"]["template"]["spec"]["volumes"] if v["name"] == "keys"]
+    (mount,) = [m for m in container(auth)["volumeMounts"] if m["name"] == "keys"]
+    (item,) = volume["secret"]["items"]
+    key = tmp_path / item["path"]
+    key.write_bytes(base64.b64decode(secret["data"][item["key"]]))
+
+    assert variable(auth, "UHM_KEY_FILE")["value"] == f"{mount['mountPath']}/{item['path']}"
+    assert open_vault(key).open(open_vault(key).seal(b"x", purpose="p"), purpose="p") == b"x"
+
+
+def test_every_installation_has_its_own_secrets(validate, secrets):
+    again = validate.documents_of(validate.secrets())
+    values = [{**each.get("data", {}), **each.get("stringData", {})} for each in (*secrets, *again)]
+
+    said = [value for each in values for value in each.values()]
+    assert len(set(said)) == len(said) > 8
+
+
 def edited(documents, kind, name, change):
     """The documents, with one of them changed in place on a copy."""
     result = copy.deepcopy(documents)
@@ -130,6 +169,10 @@ def edited(documents, kind, name, change):
 
 def container(document):
     return document["spec"]["template"]["spec"]["containers"][0]
+
+
+def variable(document, name):
+    return next(each for each in container(document)["env"] if each["name"] == name)
 
 
 @pytest.mark.parametrize(
@@ -144,8 +187,14 @@ def container(document):
         (
             "Deployment",
             "auth",
-            lambda d: container(d)["env"][2]["valueFrom"]["secretKeyRef"].update(key="uri"),
+            lambda d: variable(d, "UHM_DATABASE_URL")["valueFrom"]["secretKeyRef"].update(key="uri"),
             "Deployment/auth: Secret/postgres has no uri",
+        ),
+        (
+            "Deployment",
+            "auth",
+            lambda d: d["spec"]["template"]["spec"]["volumes"][0]["secret"]["items"][0].update(key="other.key"),
+            "Deployment/auth: Secret/auth has no other.key",
         ),
         ("Deployment", "auth", lambda d: container(d).update(volumeMounts=[]), "the volume keys is not mounted"),
         ("PersistentVolumeClaim", "state", lambda d: d["metadata"].update(name="x"), "Claim/state is not there"),

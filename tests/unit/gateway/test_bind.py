@@ -72,7 +72,7 @@ def test_query(binder, query, expected):
         ("number=1_0", "'number'"),
         ("number=%201", "'number'"),
         ("number=٣", "'number'"),
-        ("number=1.0", "'number'"),
+        ("number=1.5", "'number'"),
         ("number=2147483648", "'number'"),
         ("positive=-1", "'positive'"),
         ("number=", "'number'"),
@@ -245,13 +245,16 @@ def test_not_a_number(binder):
     ("rule", "names"),
     [
         ('get: "/v1/{nothing}"', "'nothing'"),
-        ('get: "/v1/{many}"', "'many'"),
+        ('get: "/v1/{many}"', "'many' is repeated"),
+        ('get: "/v1/{inner}"', "'inner' is a message"),
+        ('get: "/v1/{many.inner}"', "'many.inner'"),
+        ('post: "/v1" body: "inner.many"', "'inner.many'"),
         ('post: "/v1" body: "nothing"', "'nothing'"),
     ],
 )
 def test_rules_that_do_not_fit(compiled, rule, names):
     proto = f"""syntax = "proto3"; package p; import "google/api/annotations.proto";
-    message M {{ repeated string many = 1; }}
+    message M {{ repeated string many = 1; M inner = 2; }}
     service S {{ rpc Do(M) returns (M) {{ option (google.api.http) = {{ {rule} }}; }} }}"""
     api = load_api(compiled(proto))
     method = api.services[0].methods[0]
@@ -295,6 +298,16 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from([*FIELDS, "@type", "1"]), inner),
     max_leaves=8,
 )
+
+
+@pytest.mark.parametrize("field", ["number", "value", "object", "any", "nested", "many", "time"])
+@pytest.mark.parametrize(("opened", "closed"), [(b"[", b"]"), (b'{"a":', b"}"), (b'[{"many":', b"}]")])
+def test_any_depth_binds_or_is_refused(binder, field, opened, closed):
+    """Also the depths at which JSON can still be decoded, but just so."""
+    for depth in range(90, 1100):
+        with contextlib.suppress(BadRequest):
+            body = b'{"' + field.encode() + b'":' + opened * depth + b"1" + closed * depth + b"}"
+            binder("Body").bind(captured=(), query="", body=body)
 
 
 @settings(deadline=None, max_examples=300)

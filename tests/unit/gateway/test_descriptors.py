@@ -59,6 +59,22 @@ def test_a_malformed_template_names_its_method(compiled):
         load_api(compiled(proto))
 
 
+@pytest.mark.parametrize(
+    ("rule", "problem"),
+    [
+        ('get: "/a" additional_bindings { get: "/b" additional_bindings { get: "/c" } }', "additional bindings itself"),
+        ('get: "/a" additional_bindings { get: "b" }', "begins with"),
+        ('custom { path: "/a" }', "has no kind"),
+        ('get: ""', "begins with"),
+    ],
+)
+def test_rules_that_are_none(compiled, rule, problem):
+    proto = f"""syntax = "proto3"; package p; import "google/api/annotations.proto"; message M {{}}
+    service S {{ rpc Do(M) returns (M) {{ option (google.api.http) = {{ {rule} }}; }} }}"""
+    with pytest.raises(ConfigurationError, match=rf"p\.S\.Do: .*{problem}"):
+        load_api(compiled(proto))
+
+
 @pytest.mark.parametrize(("content", "problem"), [(b"\xff\xff", "not a FileDescriptorSet"), (b"", "empty")])
 def test_files_that_are_no_descriptor_sets(tmp_path, content, problem):
     path = tmp_path / "set.binpb"

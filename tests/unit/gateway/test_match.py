@@ -1,10 +1,12 @@
 """Which binding a request's path means."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from uhm_gateway.errors import BadRequest, ConfigurationError, MethodNotAllowed, UnknownPath
 from uhm_gateway.match import Router
-from uhm_gateway.template import parse_template
+from uhm_gateway.template import Wildcard, parse_template
 
 BINDINGS = [
     "GET /",
@@ -51,6 +53,8 @@ def router():
         ("GET /v1/images/nginx:latest", "GET /v1/images/{id}", ("nginx:latest",)),
         ("GET /v1/images/nginx:watch", "GET /v1/images/{id}:watch", ("nginx",)),
         ("GET /v1/images/nginx:latest:watch", "GET /v1/images/{id}:watch", ("nginx:latest",)),
+        ("GET /v1/images/" + ":" * 50_000 + "%3A:watch", "GET /v1/images/{id}:watch", (":" * 50_001,)),
+        ("GET /v1/images/nginx:w%61tch", "GET /v1/images/{id}:watch", ("nginx",)),
         ("GET /v1/images/nginx%3Awatch", "GET /v1/images/{id}", ("nginx:watch",)),
         ("GET /v1/images/nginx:cancel", "GET /v1/images/{id}", ("nginx:cancel",)),
         ("POST /v1/images/nginx:cancel", "POST /v1/images/{id}:cancel", ("nginx",)),
@@ -61,7 +65,7 @@ def router():
         ("GET /v1/shelves", "GET /v1/{name=shelves/**}", ("shelves",)),
         ("GET /v1/shelves/1/books", "GET /v1/shelves/{id}/books", ("1",)),
         ("GET /v1/shelves/a%2Fb/x%20y", "GET /v1/{name=shelves/**}", ("shelves/a%2Fb/x y",)),
-        ("GET /v1/shelves/a%2fb%3Ac", "GET /v1/{name=shelves/**}", ("shelves/a%2fb%3Ac",)),
+        ("GET /v1/shelves/a%2fb%3Ac", "GET /v1/{name=shelves/**}", ("shelves/a%2fb:c",)),
         ("GET /files", "GET /files/{path=**}", ("",)),
         ("GET /files/", "GET /files/{path=**}", ("",)),
         ("GET /files/a/b:download", "GET /files/{path=**}:download", ("a/b",)),
@@ -87,11 +91,11 @@ def test_unknown_paths(router, path):
 @pytest.mark.parametrize(
     ("request_line", "allowed"),
     [
-        ("PUT /v1/images", ("GET", "LIST", "POST")),
-        ("PUT /v1/images/x", ("DELETE", "GET")),
-        ("POST /v1/images/newest", ("DELETE", "GET")),
-        ("PUT /v1/images/x:cancel", ("DELETE", "GET", "POST")),
-        ("POST /", ("GET",)),
+        ("PUT /v1/images", ("GET", "HEAD", "LIST", "POST")),
+        ("PUT /v1/images/x", ("DELETE", "GET", "HEAD")),
+        ("POST /v1/images/newest", ("DELETE", "GET", "HEAD")),
+        ("PUT /v1/images/x:cancel", ("DELETE", "GET", "HEAD", "POST")),
+        ("POST /", ("GET", "HEAD")),
     ],
 )
 def test_other_methods_are_told_what_is_allowed(router, request_line, allowed):
@@ -112,3 +116,33 @@ def test_two_bindings_of_the_same_requests():
     router.add("POST", parse_template("/v1/{a}"), 2)
     with pytest.raises(ConfigurationError, match="same requests"):
         router.add("GET", parse_template("/v1/{b=*}"), 3)
+
+
+SEGMENTS = st.lists(st.sampled_from(["a", "b", "*"]), max_size=3)
+TEMPLATES = st.builds(lambda inner, last: "/" + "/".join([*inner, *last]), SEGMENTS, st.sampled_from([[], ["**"]]))
+
+
+def takes(segments, path):
+    """Whether segments match a path's, told in the plainest way."""
+    if segments and segments[-1] is Wildcard.REST:
+        return len(path) >= len(segments) - 1 and takes(segments[:-1], path[: len(segments) - 1])
+    return len(segments) == len(path) and all(
+        one in (Wildcard.ONE, other) for one, other in zip(segments, path, strict=True)
+    )
+
+
+@given(st.sets(TEMPLATES, max_size=8), st.lists(st.sampled_from(["a", "b", "c"]), max_size=4))
+def test_of_all_that_match_the_most_specific_wins(texts, path):
+    """Literals before `*` before `**`, from the left."""
+    router = Router()
+    templates = [parse_template(text) for text in texts]
+    for template in templates:
+        router.add("GET", template, template)
+    ranks = {Wildcard.ONE: 1, Wildcard.REST: 2}
+    matching = [each for each in templates if takes(each.segments, path)]
+    if not matching:
+        with pytest.raises(UnknownPath):
+            router.match("GET", "/" + "/".join(path))
+        return
+    best = min(matching, key=lambda template: [ranks.get(segment, 0) for segment in template.segments])
+    assert router.match("GET", "/" + "/".join(path)).target is best

@@ -5,7 +5,7 @@ import pytest
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
-from uhm_common.errors import NotFound, Unauthenticated, Unavailable
+from uhm_common.errors import NotFound, PermissionDenied, Unauthenticated, Unavailable
 from uhm_gateway.errors import BadRequest, BodyTooLarge, MethodNotAllowed, UnknownPath, UnsupportedMediaType
 from uhm_gateway.status import HTTP_STATUS, failure_of_call, failure_of_error
 
@@ -49,10 +49,19 @@ def packed(message):
 @pytest.mark.parametrize(
     ("code", "trailers", "headers"),
     [
-        (grpc.StatusCode.UNAUTHENTICATED, (), {b"www-authenticate": b"Bearer"}),
+        (grpc.StatusCode.UNAUTHENTICATED, (), {b"www-authenticate": b'Bearer realm="api"'}),
         (grpc.StatusCode.UNAVAILABLE, (), {b"retry-after": b"1"}),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, (("retry-after", "30"),), {b"retry-after": b"30"}),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, (("retry-after", "soon"),), {b"retry-after": b"1"}),
+        (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            (("retry-after", "30"),),
+            {b"retry-after": b"30", b"grpc-trailer-retry-after": b"30"},
+        ),
+        (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            (("retry-after", "soon"),),
+            {b"retry-after": b"1", b"grpc-trailer-retry-after": b"soon"},
+        ),
+        (grpc.StatusCode.NOT_FOUND, (("farewell", "bye"),), {b"grpc-trailer-farewell": b"bye"}),
         (grpc.StatusCode.NOT_FOUND, (), {}),
     ],
 )
@@ -114,4 +123,55 @@ def test_the_gateways_own_refusals(api, error, code, status):
 
 def test_a_refused_method_is_told_what_is_allowed():
     failure = failure_of_error(MethodNotAllowed("PUT", path="/x", allowed=["POST", "GET"]))
-    assert dict(failure.headers)[b"allow"] == b"GET, POST"
+    assert dict(failure.headers)[b"allow"] == b"GET, HEAD, POST"
+
+
+def test_a_token_that_is_not_valid_is_told_from_none():
+    failure = failure_of_call(rpc_error(grpc.StatusCode.UNAUTHENTICATED), token_sent=True)
+    assert dict(failure.headers)[b"www-authenticate"] == b'Bearer realm="api", error="invalid_token"'
+    failure = failure_of_error(Unauthenticated("x"), token_sent=True)
+    assert dict(failure.headers)[b"www-authenticate"] == b'Bearer realm="api", error="invalid_token"'
+
+
+@pytest.mark.parametrize(
+    ("scope", "challenge"),
+    [
+        ("images.write", b'Bearer realm="api", error="insufficient_scope", scope="images.write"'),
+        ("a b", b'Bearer realm="api", error="insufficient_scope", scope="a b"'),
+        ("", None),
+        ('a"b', None),
+        ("a\r\nb", None),
+    ],
+)
+def test_a_scope_that_is_lacking_is_named(scope, challenge):
+    status = status_pb2.Status(details=[packed(error_details_pb2.ErrorInfo(metadata={"scope": scope}))])
+    trailer = ("grpc-status-details-bin", status.SerializeToString())
+    failure = failure_of_call(rpc_error(grpc.StatusCode.PERMISSION_DENIED, trailer))
+    assert dict(failure.headers).get(b"www-authenticate") == challenge
+    own = failure_of_error(PermissionDenied("x", **({"scope": scope} if scope else {})))
+    assert dict(own.headers).get(b"www-authenticate") == challenge
+
+
+@pytest.mark.parametrize(
+    ("details", "status"),
+    [
+        ("CLIENT: Sent message larger than max (17000000 vs. 16777216)", 413),
+        ("SERVER: Received message larger than max (17000000 vs. 16777216)", 413),
+        ("CLIENT: Received message larger than max (17000000 vs. 16777216)", 429),
+        ("too many machines", 429),
+    ],
+)
+def test_requests_that_are_too_large_for_grpc(details, status):
+    failure = failure_of_call(rpc_error(grpc.StatusCode.RESOURCE_EXHAUSTED, details=details))
+    assert failure.http_status == status
+    assert (b"retry-after" in dict(failure.headers)) == (status == 429)
+
+
+def test_an_error_of_ours_says_when_to_come_back():
+    assert dict(failure_of_error(Unavailable("x", retry_after=4.2)).headers)[b"retry-after"] == b"5"
+
+
+def test_encodings_that_are_taken():
+    failure = failure_of_error(UnsupportedMediaType("x", accept_encoding="gzip"))
+    assert dict(failure.headers)[b"accept-encoding"] == b"gzip"
+    assert failure_of_error(UnsupportedMediaType("x")).headers == ()

@@ -1,6 +1,8 @@
 """The path template grammar of google/api/http.proto."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from uhm_gateway.errors import MalformedTemplate
 from uhm_gateway.template import Variable, Wildcard, parse_template
@@ -102,3 +104,32 @@ def test_malformed(text, position, problem):
         parse_template(text)
     assert problem in str(caught.value)
     assert caught.value.position == position
+
+
+LITERALS = st.text("aZ09-._~!$&'()+,;=@", min_size=1, max_size=4)
+NAMES = st.from_regex(r"[a-z_][a-z0-9_]{0,2}(\.[a-z]{1,2})?", fullmatch=True)
+SEGMENTS = st.lists(LITERALS | st.just("*"), min_size=1, max_size=3)
+
+
+@st.composite
+def templates(draw):
+    """A template, its segments and its variables' names, made by the grammar."""
+    pieces, segments, names = [], [], draw(st.lists(NAMES, unique=True, max_size=3))
+    for name in names:
+        inner = draw(SEGMENTS)
+        pieces += [*draw(st.lists(LITERALS, max_size=2)), f"{{{name}={'/'.join(inner)}}}"]
+    pieces += draw(SEGMENTS) + draw(st.sampled_from([[], ["**"]]))
+    verb = draw(st.just("") | LITERALS)
+    text = "/" + "/".join(pieces) + (f":{verb}" if verb else "")
+    for piece in pieces:
+        segments += piece.strip("{}").partition("=")[2].split("/") if piece.startswith("{") else [piece]
+    kinds = {"*": ONE, "**": REST}
+    return text, tuple(kinds.get(segment, segment) for segment in segments), verb, names
+
+
+@given(templates())
+def test_everything_that_the_grammar_makes(made):
+    text, segments, verb, names = made
+    template = parse_template(text)
+    assert (template.segments, template.verb) == (segments, verb)
+    assert [variable.field_path for variable in template.variables] == names

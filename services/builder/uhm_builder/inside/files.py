@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import heapq
-import json
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from uhm_builder.errors import InvalidPageToken, InvalidPath, NoSuchFile, NotReadable, TooMuchInside
+from uhm_builder.errors import InvalidPath, NoSuchFile, NotReadable, TooMuchInside
 from uhm_builder.inside.entries import Entry, EntryKind, shown
 from uhm_builder.inside.tree import PIECE
-from uhm_common.errors import InvalidArgument
+from uhm_common.paging import Listing, page_size
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable
 
     from uhm_builder.inside.tree import Tree
     from uhm_builder.inside.views import Views
+    from uhm_common.paging import PageTokens
 
 __all__ = ["FilePage", "Files", "checked_path"]
 
@@ -39,21 +37,22 @@ class FilePage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
+class _Wanted:
     """What to list, and after which name the page begins."""
 
     path: str
     recursive: bool
     size: int
-    after: str = ""
+    after: str
 
 
 class Files:
     """Files of disks."""
 
-    def __init__(self, views: Views, *, max_bytes: int) -> None:
+    def __init__(self, views: Views, *, page_tokens: PageTokens, max_bytes: int) -> None:
         """`max_bytes` bounds the files that are read."""
         self._views = views
+        self._page_tokens = page_tokens
         self._max_bytes = max_bytes
 
     async def page(self, disk_digest: str, *, path: str, recursive: bool, size: int, token: str) -> FilePage:
@@ -62,13 +61,15 @@ class Files:
         Raises InvalidPath, InvalidPageToken, NoSuchFile, NotReadable, and what a view raises.
         """
         path = checked_path(path)
-        listing = Listing(
+        listing = Listing(name="files", owner=disk_digest, filter=(path, str(recursive)))
+        wanted = _Wanted(
             path=path,
             recursive=recursive,
-            size=_page_size(size),
-            after=_decode(token, path=path, recursive=recursive) if token else "",
+            size=page_size(size, default=DEFAULT_SIZE, most=MAX_SIZE),
+            after=self._page_tokens.read(token, of=listing),
         )
-        return await self._views.ask(disk_digest, partial(_page, listing=listing))
+        entries, more = await self._views.ask(disk_digest, partial(_look, wanted=wanted))
+        return FilePage(entries=entries, next_token=self._page_tokens.make(more, of=listing) if more else "")
 
     async def content(self, disk_digest: str, path: str) -> AsyncGenerator[bytes, None]:
         """A file's content, piece by piece, at the pace at which they are taken.
@@ -117,21 +118,21 @@ def _pieces(tree: Tree, *, path: str, start: int, end: int) -> list[bytes]:
     return pieces
 
 
-def _page(tree: Tree, *, listing: Listing) -> FilePage:
-    entry = tree.look(listing.path)
+def _look(tree: Tree, *, wanted: _Wanted) -> tuple[list[Entry], str]:
+    """The entries of a page, and the name after which the next one begins; empty where there is none."""
+    entry = tree.look(wanted.path)
     if entry.kind is EntryKind.SYMLINK:  # a listed link stands for the directory that it leads to, as with ls
         try:
-            target = tree.look(listing.path, follow=True)
+            target = tree.look(wanted.path, follow=True)
         except (NoSuchFile, NotReadable):  # it leads nowhere
-            return FilePage(entries=[entry])
+            return [entry], ""
         entry = target if target.is_directory else entry
     if not entry.is_directory:
-        return FilePage(entries=[entry])
-    names = tree.below(listing.path) if listing.recursive else tree.names(listing.path)
-    chosen = _next_names(names, after=listing.after, count=listing.size + 1)
-    page = chosen[: listing.size]
-    token = _encode(page[-1], listing) if len(chosen) > len(page) else ""
-    return FilePage(entries=tree.look_below(listing.path, page), next_token=token)
+        return [entry], ""
+    names = tree.below(wanted.path) if wanted.recursive else tree.names(wanted.path)
+    chosen = _next_names(names, after=wanted.after, count=wanted.size + 1)
+    page = chosen[: wanted.size]
+    return tree.look_below(wanted.path, page), page[-1] if len(chosen) > len(page) else ""
 
 
 def _next_names(names: Iterable[str], *, after: str, count: int) -> list[str]:
@@ -141,27 +142,3 @@ def _next_names(names: Iterable[str], *, after: str, count: int) -> list[str]:
 
 def _order(name: str) -> bytes:
     return name.encode(errors="surrogateescape")
-
-
-def _page_size(wanted: int) -> int:
-    if wanted < 0:
-        raise InvalidArgument(f"page_size is {wanted}.", hint=f"It is between 1 and {MAX_SIZE}; 0 is {DEFAULT_SIZE}.")
-    return min(wanted or DEFAULT_SIZE, MAX_SIZE)
-
-
-def _encode(last: str, listing: Listing) -> str:
-    text = json.dumps([last, listing.path, listing.recursive])
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
-def _decode(token: str, *, path: str, recursive: bool) -> str:
-    """The name that a page token of the same list ends with. Raises InvalidPageToken."""
-    try:
-        after, *made_for = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-    except (ValueError, TypeError, binascii.Error) as error:
-        raise InvalidPageToken(f"{token[:80]!r} is not a page token.", hint="Take it from next_page_token.") from error
-    if type(after) is not str or made_for != [path, recursive]:
-        raise InvalidPageToken(
-            f"The page token {token[:80]!r} belongs to another list.", hint="Ask with the same path as before."
-        )
-    return after

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from uhm_builder.inside.sbom import Sbom
     from uhm_builder.inside.views import Views
     from uhm_builder.service import Images
+    from uhm_common.paging import PageTokens
 
 __all__ = ["Inside"]
 
@@ -27,10 +28,10 @@ __all__ = ["Inside"]
 class Inside:
     """Looks into the ready images of whoever asks."""
 
-    def __init__(self, *, images: Images, views: Views, max_file_bytes: int) -> None:
+    def __init__(self, *, images: Images, views: Views, page_tokens: PageTokens, max_file_bytes: int) -> None:
         self._images = images
         self._views = views
-        self._files = Files(views, max_bytes=max_file_bytes)
+        self._files = Files(views, page_tokens=page_tokens, max_bytes=max_file_bytes)
 
     async def page(self, name: str, *, path: str, recursive: bool, size: int, token: str, owner: str) -> FilePage:
         """A page of an image's directory. Raises NoSuchImage, and what `Files.page` raises."""

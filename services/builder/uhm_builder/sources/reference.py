@@ -74,11 +74,15 @@ class Reference:
 
     @property
     def name(self) -> str:
-        """As docker shows it, without tag and digest: `nginx`, `ghcr.io/owner/name`."""
-        if self.registry != DEFAULT_REGISTRY:
-            return f"{self.registry}/{self.path}"
+        """As docker shows it, without tag and digest: `nginx`, `ghcr.io/owner/name`.
+
+        docker.io is told too where it would be read as something else: as a registry, or as one of the prefixes.
+        """
         rest = self.path.removeprefix(OFFICIAL)
-        return self.path if "/" in rest else rest
+        short = self.path if "/" in rest else rest
+        first, slash, _ = short.partition("/")
+        is_ambiguous = bool(slash and _is_domain(first)) or f"{short}:" in (ENGINE_PREFIX, STORAGE_PREFIX)
+        return short if self.registry == DEFAULT_REGISTRY and not is_ambiguous else f"{self.registry}/{self.path}"
 
     def __str__(self) -> str:
         tag = f":{self.tag}" if self.tag else ""
@@ -155,12 +159,15 @@ def _split(text: str, rest: str) -> tuple[str, str, str]:
 
 def _domain_and_path(name: str) -> tuple[str, str]:
     first, slash, rest = name.partition("/")
-    is_domain = "." in first or ":" in first or first == "localhost" or first != first.lower()
-    if not slash or not is_domain:
+    if not slash or not _is_domain(first):
         return DEFAULT_REGISTRY, name if slash else f"{OFFICIAL}{name}"
     if first in (DEFAULT_REGISTRY, LEGACY_REGISTRY):
         return DEFAULT_REGISTRY, rest if "/" in rest else f"{OFFICIAL}{rest}"
     return first, rest
+
+
+def _is_domain(first: str) -> bool:
+    return "." in first or ":" in first or first == "localhost" or first != first.lower()
 
 
 def _check_name(text: str, registry: str, path: str) -> None:

@@ -47,6 +47,7 @@ from uhm_builder.storage.registry import RegistryStore
 from uhm_builder.storage.webdav import WebDavStore
 from uhm_builder.threads import in_thread
 from uhm_common.errors import UhmError
+from uhm_common.idempotency import current_claim
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -103,6 +104,9 @@ class Locations:
                 f"{name[:80]!r} is not a name for a storage location.",
                 hint="It has up to 63 lower-case letters, digits and dashes.",
             )
+        claim = current_claim()
+        if claim.resource:
+            return await self.get(name, owner=owner)
         place = self._located(checked(place), owner=owner)
         if await self._find(LocationRow.owner == owner, LocationRow.name == name):
             raise _exists(name)
@@ -119,6 +123,7 @@ class Locations:
         try:
             async with self._database.write() as session:
                 await session.execute(insert(LocationRow).values(row))
+                await claim.made(session, name)
         except IntegrityError as error:
             raise _exists(name) from error
         return await self.get(name, owner=owner)
@@ -139,6 +144,11 @@ class Locations:
         await self._row(name, owner=owner)
         async with self._database.write() as session:
             await session.execute(delete(LocationRow).where(LocationRow.owner == owner, LocationRow.name == name))
+
+    async def delete_all(self, *, owner: str) -> None:
+        """Forgets all of an owner's."""
+        async with self._database.write() as session:
+            await session.execute(delete(LocationRow).where(LocationRow.owner == owner))
 
     @asynccontextmanager
     async def open(self, name: str, *, owner: str) -> AsyncIterator[Opened]:

@@ -124,11 +124,13 @@ class PublicationStore:
             conditions.append(PublicationRow.number < before)
         return await self._find(*conditions, limit=limit)
 
-    async def publishing(self, *, lease_before: int | None = None) -> list[Publication]:
-        """Those that have not ended; with `lease_before`, those that no worker has held since then."""
+    async def publishing(self, *, lease_before: int | None = None, owner: str | None = None) -> list[Publication]:
+        """Those that have not ended, of all or one owner; with `lease_before`, those no worker has held since then."""
         conditions: list[ColumnElement[bool]] = [PublicationRow.status == PublicationStatus.PUBLISHING]
         if lease_before is not None:
             conditions += [PublicationRow.lease_until < lease_before, PublicationRow.created_at < lease_before]
+        if owner is not None:
+            conditions.append(PublicationRow.owner == owner)
         return await self._find(*conditions)
 
     async def claim(self, task_id: str, *, now: int, lease_until: int) -> Claim | None:
@@ -192,6 +194,12 @@ class PublicationStore:
         """Deletes those that ended long ago."""
         async with self._database.write() as session:
             await session.execute(delete(PublicationRow).where(PublicationRow.ended_at < ended_before))
+
+    async def delete_all(self, *, owner: str) -> None:
+        """Deletes an owner's that have ended."""
+        ended = (PublicationRow.owner == owner, PublicationRow.status != PublicationStatus.PUBLISHING)
+        async with self._database.write() as session:
+            await session.execute(delete(PublicationRow).where(*ended))
 
     async def _find(self, *conditions: ColumnElement[bool], limit: int | None = None) -> list[Publication]:
         query = select(PublicationRow).where(*conditions).order_by(PublicationRow.number.desc()).limit(limit)

@@ -9,12 +9,13 @@ from uhm_builder.errors import InvalidStorage, NoSuchPublication, StillBuilding
 from uhm_builder.export.options import DiskFormat
 from uhm_builder.hints import hints_on, until_changed
 from uhm_builder.images import Status
-from uhm_builder.pages import PageToken, page_size
 from uhm_builder.storage.index import read_index
 from uhm_builder.storage.layouts import public
 from uhm_builder.storage.locations import answer_soon, try_out
 from uhm_builder.storage.publications import NewPublication
 from uhm_common.events import publication_cancel_subject, publication_progress_subject
+from uhm_common.idempotency import current_claim
+from uhm_common.paging import Listing, page_size
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -28,10 +29,9 @@ if TYPE_CHECKING:
     from uhm_common.database import Database
     from uhm_common.events import EventBus
     from uhm_common.outbox import Outbox
+    from uhm_common.paging import PageTokens
 
 __all__ = ["Page", "Storage"]
-
-LOCATIONS, PUBLICATIONS = "storage locations", "publications"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +54,7 @@ class Storage:
         images: Images,
         outbox: Outbox,
         events: EventBus,
+        page_tokens: PageTokens,
     ) -> None:
         self._database = database
         self._locations = locations
@@ -61,6 +62,7 @@ class Storage:
         self._images = images
         self._outbox = outbox
         self._events = events
+        self._page_tokens = page_tokens
 
     async def add(self, name: str, place: Place, *, owner: str) -> Location:
         """Adds a location. Raises InvalidStorage, StorageExists, and what trying it out raises."""
@@ -77,8 +79,9 @@ class Storage:
     async def page(self, *, size: int, token: str, owner: str) -> Page:
         """A page of the owner's locations, the newest first. Raises InvalidPageToken."""
         size = page_size(size)
-        before = PageToken.decode(token, reference=LOCATIONS).before if token else None
-        return _page(await self._locations.page(owner=owner, before=before, limit=size + 1), size, LOCATIONS)
+        listing = Listing(name="storage locations", owner=owner)
+        before = self._page_tokens.read_number(token, of=listing)
+        return self._page(await self._locations.page(owner=owner, before=before, limit=size + 1), size, listing)
 
     async def test(self, name: str, *, owner: str) -> None:
         """Tries a location out. Raises NoSuchStorage, and what failed."""
@@ -92,12 +95,16 @@ class Storage:
 
     async def publish(self, name: str, location: str, *, format: str, owner: str) -> Publication:  # noqa: A002
         """Notes the wish for a publication. Raises NoSuchImage, NoSuchStorage, InvalidStorage, StillBuilding."""
+        claim = current_claim()
+        if claim.resource:
+            return await self.publication(claim.resource, owner=owner)
         image = await self._images.newest(name, owner=owner)
         if image.status is not Status.READY:
             raise StillBuilding(f"The image {name} is {image.status}, not ready.", hint="Publish it when it is.")
         new = await self._new(image, location, format or DiskFormat.QCOW2, owner=owner)
         async with self._database.write() as session:
             await self._publications.request(session, new, outbox=self._outbox)
+            await claim.made(session, new.id)
         self._outbox.wake()
         return await self.publication(new.id, owner=owner)
 
@@ -111,8 +118,9 @@ class Storage:
     async def publications(self, *, size: int, token: str, owner: str) -> Page:
         """A page of the owner's publications, the newest first. Raises InvalidPageToken."""
         size = page_size(size)
-        before = PageToken.decode(token, reference=PUBLICATIONS).before if token else None
-        return _page(await self._publications.page(owner=owner, before=before, limit=size + 1), size, PUBLICATIONS)
+        listing = Listing(name="publications", owner=owner)
+        before = self._page_tokens.read_number(token, of=listing)
+        return self._page(await self._publications.page(owner=owner, before=before, limit=size + 1), size, listing)
 
     async def cancel(self, publication_id: str, *, owner: str) -> Publication:
         """Cancels a publication, and tells whoever runs it. Does nothing where it has ended."""
@@ -153,8 +161,7 @@ class Storage:
             format=disk_format,
         )
 
-
-def _page(found: list[Any], size: int, kind: str) -> Page:
-    entries = found[:size]
-    more = PageToken(before=entries[-1].number, reference=kind).encode() if len(found) > size else ""
-    return Page(entries=entries, next_token=more)
+    def _page(self, found: list[Any], size: int, listing: Listing) -> Page:
+        entries = found[:size]
+        more = self._page_tokens.make(entries[-1].number, of=listing) if len(found) > size else ""
+        return Page(entries=entries, next_token=more)

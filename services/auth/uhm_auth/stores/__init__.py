@@ -1,0 +1,3 @@
+"""The tables of the auth service: who reads and writes which."""
+
+__all__: list[str] = []

@@ -1,0 +1,201 @@
+"""A unary call on its way through a lane: what grpc.aio.UnaryUnaryCall is to a channel, and as much like it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import grpc
+
+from uhm_gateway.frames import FrameError, decode_headers, headers_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable
+
+    from uhm_gateway.frames import Headers
+
+__all__ = ["LaneCall"]
+
+_CODES = {str(code.value[0]).encode(): code for code in grpc.StatusCode}
+# gRPC's "HTTP to gRPC Status Code Mapping", for an answer that is none of gRPC's.
+_HTTP_CODES = {
+    b"400": grpc.StatusCode.INTERNAL,
+    b"401": grpc.StatusCode.UNAUTHENTICATED,
+    b"403": grpc.StatusCode.PERMISSION_DENIED,
+    b"404": grpc.StatusCode.UNIMPLEMENTED,
+    b"429": grpc.StatusCode.UNAVAILABLE,
+    b"502": grpc.StatusCode.UNAVAILABLE,
+    b"503": grpc.StatusCode.UNAVAILABLE,
+    b"504": grpc.StatusCode.UNAVAILABLE,
+}
+_NOT_METADATA = frozenset(
+    (b":status", b"content-type", b"grpc-status", b"grpc-message", b"grpc-encoding", b"grpc-accept-encoding", b"date")
+)
+_PREFIX_BYTES = 5
+
+
+class LaneCall:
+    """The call, and what has come of its answer. Awaited, it answers the message or raises AioRpcError."""
+
+    __slots__ = (
+        "_code",
+        "_details",
+        "_drop",
+        "_ended",
+        "_limit",
+        "_message",
+        "_parse",
+        "_pieces",
+        "_taken",
+        "_trailers",
+        "head",
+        "timer",
+    )
+
+    def __init__(self, *, parse: Callable[[bytes], Any] | None, limit: int, drop: Callable[[LaneCall], None]) -> None:
+        """`drop` forgets the call where it is cancelled; `limit` bounds the answer, in bytes."""
+        self._parse = parse
+        self._limit = limit
+        self._drop = drop
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._code: grpc.StatusCode | None = None
+        self._details = ""
+        self._message = b""
+        self._pieces: list[bytes] = []
+        self._taken = 0
+        self._trailers = b""
+        self.head: Headers | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """The answer. Raises AioRpcError where there is none, CancelledError where the call was cancelled."""
+        try:
+            yield from self._ended
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        if self._code is not grpc.StatusCode.OK:
+            raise grpc.aio.AioRpcError(
+                self._code or grpc.StatusCode.UNKNOWN,
+                grpc.aio.Metadata(*_metadata(self.head or ())),
+                grpc.aio.Metadata(*self._trailing()),
+                details=self._details,
+                debug_error_string=None,
+            )
+        return self._message if self._parse is None else self._parse(self._message)
+
+    def cancel(self) -> bool:
+        """Ends the call here and at the service; answers whether it was still under way."""
+        if self._code is not None:
+            return False
+        self._drop(self)
+        self._note(grpc.StatusCode.CANCELLED, "Locally cancelled by application!")
+        self._ended.cancel()
+        return True
+
+    def done(self) -> bool:
+        """Whether it has ended, in whatever way."""
+        return self._code is not None
+
+    def add_done_callback(self, callback: Callable[[LaneCall], None]) -> None:
+        """Calls back once the call has ended."""
+        self._ended.add_done_callback(lambda _: callback(self))
+
+    async def code(self) -> grpc.StatusCode:
+        """The status, once there is one."""
+        await self._settled()
+        return self._code or grpc.StatusCode.UNKNOWN
+
+    async def details(self) -> str:
+        """The status's message."""
+        await self._settled()
+        return self._details
+
+    async def initial_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        """What came before the answer."""
+        await self._settled()
+        return _metadata(self.head or ())
+
+    async def trailing_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        """What came after the answer."""
+        await self._settled()
+        return self._trailing()
+
+    def take(self, data: bytes) -> bool:
+        """Adds a piece of the answer; answers whether it is within the limit."""
+        self._taken += len(data)
+        if self._taken > self._limit + _PREFIX_BYTES:
+            self.fail(grpc.StatusCode.RESOURCE_EXHAUSTED, f"Received message larger than max ({self._limit} bytes)")
+            return False
+        self._pieces.append(data)
+        return True
+
+    def finish(self, block: bytes) -> None:
+        """Ends the call with the headers that ended its stream: trailers, or the only ones there are.
+
+        Raises FrameError. Of an answer that is as it should be, no more is decoded than its status.
+        """
+        self._trailers = block
+        status = next((value for name, value in headers_of(block) if name == b"grpc-status"), None)
+        if status is None:
+            http_status = dict(self.head or decode_headers(block)).get(b":status", b"")
+            code = _HTTP_CODES.get(http_status, grpc.StatusCode.UNKNOWN)
+            self.fail(code, f"Received http2 header with status: {http_status.decode('latin-1')}")
+        elif status != b"0":
+            message = dict(decode_headers(block)).get(b"grpc-message", b"").decode("latin-1")
+            self._end(_CODES.get(status, grpc.StatusCode.UNKNOWN), unquote(message, errors="replace"))
+        elif self._unpack():
+            self._end(grpc.StatusCode.OK, "")
+        else:
+            self.fail(grpc.StatusCode.INTERNAL, "The answer is not one uncompressed message.")
+
+    def fail(self, code: grpc.StatusCode, details: str) -> None:
+        """Ends the call without the service's word."""
+        if self._code is None:
+            self._end(code, details)
+
+    def _unpack(self) -> bool:
+        """Takes the message out of its frame ("Length-Prefixed-Message"); answers whether there was just one."""
+        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        if len(data) < _PREFIX_BYTES or data[0] or int.from_bytes(data[1:5], "big") != len(data) - _PREFIX_BYTES:
+            return False
+        self._message = data[_PREFIX_BYTES:]
+        return True
+
+    def _trailing(self) -> tuple[tuple[str, str | bytes], ...]:
+        try:
+            return _metadata(decode_headers(self._trailers))
+        except FrameError:  # behind a status that was fine
+            return ()
+
+    def _end(self, code: grpc.StatusCode, details: str) -> None:
+        self._note(code, details)
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    def _note(self, code: grpc.StatusCode, details: str) -> None:
+        self._code, self._details = code, details
+        if self.timer is not None:
+            self.timer.cancel()
+
+    async def _settled(self) -> None:
+        if self._code is None:
+            await asyncio.wait([self._ended])
+
+
+def _metadata(headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str | bytes], ...]:
+    return tuple(
+        (name.decode("latin-1"), _unarmoured(value) if name.endswith(b"-bin") else value.decode("latin-1"))
+        for name, value in headers
+        if name not in _NOT_METADATA
+    )
+
+
+def _unarmoured(value: bytes) -> bytes:
+    try:
+        return base64.b64decode(value + b"=" * (-len(value) % 4))
+    except binascii.Error:
+        return b""

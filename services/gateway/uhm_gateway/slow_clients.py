@@ -1,0 +1,227 @@
+"""Clients that are slow, or want too much at once: what uvicorn's HTTP protocol has no settings for.
+
+One watch looks at all connections every second, so that requests pay nothing for timers of their own. It ends a
+connection that takes too long to send its head (408), stops in the middle of a body or trickles it (408), or does not
+read its answer (closed; the call behind it is cancelled as for any client that goes). Heads are bounded in bytes and
+headers (431) and in the length of their target (414); connections are bounded in number (503).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, cast
+
+import grpc
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from uhm_common.logs import get_logger
+from uhm_gateway.corked import Corked
+from uhm_gateway.render import JSON, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["ClientLimits", "Guard"]
+
+log = get_logger()
+
+WATCH_SECONDS = 1.0
+LEAST_BODY_BYTES_PER_SECOND = 512  # of a body whose length is known; a stream may be as slow as it likes
+_CODES = {
+    HTTPStatus.BAD_REQUEST: grpc.StatusCode.INVALID_ARGUMENT,
+    HTTPStatus.REQUEST_TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
+    HTTPStatus.REQUEST_URI_TOO_LONG: grpc.StatusCode.INVALID_ARGUMENT,
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: grpc.StatusCode.INVALID_ARGUMENT,
+    HTTPStatus.SERVICE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientLimits:
+    """Seconds, bytes and numbers; see the settings of the same names."""
+
+    connections: int
+    target_bytes: int
+    head_bytes: int
+    headers: int
+    head_seconds: float
+    body_seconds: float
+    write_seconds: float
+
+
+class Guard:
+    """The connections of one server, and the watch over them. `protocol` is what uvicorn makes for each of them."""
+
+    def __init__(self, limits: ClientLimits) -> None:
+        self.limits = limits
+        self.connections: set[_Guarded] = set()
+        self.protocol: Callable[..., asyncio.Protocol] = partial(_Guarded, guard=self)
+
+    async def watch(self) -> None:
+        """Looks at the connections every second, until cancelled."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            now = time.monotonic()
+            for connection in tuple(self.connections):
+                connection.check(now)
+
+
+class _Guarded(HttpToolsProtocol):
+    """A connection, and since when it waits for what; `None` where it does not.
+
+    A head is awaited from the first byte of it, and on a new connection from the start; between requests uvicorn's own
+    keep-alive timeout counts.
+    """
+
+    def __init__(self, *arguments: Any, guard: Guard, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._guard = guard
+        self._limits = guard.limits
+        self._head_since: float | None = None
+        self._head_bytes = 0
+        self._body_since: float | None = None
+        self._body_at = 0.0
+        self._body_bytes = 0
+        self._unsent = 0
+        self._unsent_since = 0.0
+        self._refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(cast("asyncio.Transport", Corked(transport)))
+        if len(self._guard.connections) >= self._limits.connections:
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "There are as many connections as the gateway takes.")
+            return
+        self._guard.connections.add(self)
+        self._head_since = time.monotonic()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._guard.connections.discard(self)
+        super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self) -> None:
+        self._guard.connections.discard(self)
+        super().handle_websocket_upgrade()
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        super().data_received(data)
+        if self._head_since is not None and not self._refused:
+            self._head_bytes += len(data)
+            if self._head_bytes > self._limits.head_bytes:
+                self._refuse_head()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head_since = self._head_since or time.monotonic()
+        self._head_bytes = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._head_bytes += len(name) + len(value) + 4
+
+    def on_headers_complete(self) -> None:
+        self._head_since = None
+        if self._refused:
+            return
+        limits = self._limits
+        if (
+            len(self.url) > limits.target_bytes
+            or len(self.headers) > limits.headers
+            or len(self.url) + self._head_bytes > limits.head_bytes
+        ):
+            self._refuse_head()
+            return
+        super().on_headers_complete()
+        self._body_since = self._body_at = time.monotonic()
+        self._body_bytes = 0
+
+    def on_body(self, body: bytes) -> None:
+        if not self._refused:
+            self._body_at = time.monotonic()
+            self._body_bytes += len(body)
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._body_since = None
+        if not self._refused:
+            super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words
+        if not self._refused:
+            self._refuse(HTTPStatus.BAD_REQUEST, "The request is not HTTP/1.1.")
+
+    def check(self, now: float) -> None:
+        """Ends the connection where its client has taken too long."""
+        if self._is_stuck(now):
+            log.info("client.slow", waiting_for="answer to be read", client=self.client)
+            self.transport.abort()
+        elif self._refused:
+            return
+        elif self._head_since is not None and now - self._head_since > self._limits.head_seconds:
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, "The request's head did not come in time.")
+        elif self._body_since is not None and self._is_idle(now):
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, "The request's body did not come in time.")
+
+    def _is_idle(self, now: float) -> bool:
+        """Whether the body has stopped or trickles, and not because it is held back from here."""
+        cycle = self.cycle
+        if self.flow.read_paused or cycle.response_complete or cycle.waiting_for_100_continue:
+            self._body_since = self._body_at = now
+            self._body_bytes = 0
+            return False
+        assert self._body_since is not None
+        taken, most = now - self._body_since, self._limits.body_seconds
+        trickles = self._body_bytes < (taken - most) * LEAST_BODY_BYTES_PER_SECOND and self._has_length()
+        return now - self._body_at > most or trickles
+
+    def _has_length(self) -> bool:
+        return any(name == b"content-length" for name, _ in self.headers)
+
+    def _is_stuck(self, now: float) -> bool:
+        """Whether something is to be sent, and nothing of it has gone for too long."""
+        unsent = self.transport.get_write_buffer_size()
+        if not unsent or unsent != self._unsent:
+            self._unsent, self._unsent_since = unsent, now
+            return False
+        return now - self._unsent_since > self._limits.write_seconds
+
+    def _refuse_head(self) -> None:
+        limits = self._limits
+        if len(self.url) > limits.target_bytes or not self.url:
+            self._refuse(
+                HTTPStatus.REQUEST_URI_TOO_LONG, f"The request's target is longer than {limits.target_bytes} bytes."
+            )
+        else:
+            most = f"{limits.headers} headers or {limits.head_bytes} bytes"
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"The request's head has more than {most}.")
+
+    def _refuse(self, status: HTTPStatus, message: str) -> None:
+        """Answers, unless an answer has begun, and closes; who serves the request sees its client gone."""
+        self._refused = True
+        cycle = self.cycle
+        running = cycle is not None and not cycle.response_complete
+        if not (running and cycle.response_started):
+            self.transport.write(_answer(status, message))
+        if running:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        log.info("client.refused", status=status.value, client=self.client)
+        self.transport.close()
+
+
+def _answer(status: HTTPStatus, message: str) -> bytes:
+    body = to_json({"code": _CODES[status].value[0], "message": message, "details": []})
+    head = [
+        b"HTTP/1.1 %d %b" % (status, status.phrase.encode()),
+        b"content-type: " + JSON,
+        b"content-length: %d" % len(body),
+        b"connection: close",
+    ]
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        head.append(b"retry-after: 1")
+    return b"\r\n".join((*head, b"", body))
