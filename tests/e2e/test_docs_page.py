@@ -153,15 +153,14 @@ def test_logging_out_ends_the_session(page, system):
     page.click("#login button")
     page.until("document.documentElement.classList.contains('has-token')")
     token = page.run("document.getElementById('token').value")
-    headers = ("-H", f"Authorization: Bearer {token}")
-    assert system.curl(*headers, "/api/v1/user").status == 200
+    assert system.curl("/api/v1/user", token=token).status == 200
 
     page.click("#token-clear")
 
     page.until("!document.documentElement.classList.contains('has-token')")
     answered = "performance.getEntriesByType('resource').some(e => e.name.endsWith('/token/revoke') && e.responseEnd)"
     page.until(answered)
-    assert system.curl(*headers, "/api/v1/user").status == 401
+    assert system.curl("/api/v1/user", token=token).status == 401
 
 
 def tried(page, method: str, **texts: str) -> dict[str, str]:

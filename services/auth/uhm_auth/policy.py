@@ -6,7 +6,7 @@ byte by byte, without Unicode normalisation: "é" typed in two ways on two devic
 password changes with a version of Unicode.
 
 The estimate is zxcvbn's (Wheeler, USENIX Security 2016): 0, among the first thousand guesses, to 4, not within 10^10.
-It is told the words that an attacker would try first: the username, its parts, and our own name.
+It is told the words that an attacker would try first: the username, its parts, our own name, and the operator's words.
 """
 
 from __future__ import annotations
@@ -49,11 +49,15 @@ class Registration(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Who may register, and with what passwords; `breached` are those that were stolen elsewhere."""
+    """Who may register, and with what passwords.
+
+    `words` are what an attacker would try first here, and `breached` the passwords that were stolen elsewhere.
+    """
 
     registration: Registration = Registration.OPEN
     password_min_length: int = 1
     password_min_score: int = 0
+    words: tuple[str, ...] = ()
     breached: Container[str] = frozenset()
 
     @property
@@ -73,7 +77,7 @@ class Policy:
             return
         if password.casefold() == username.casefold():
             raise InvalidPassword("The password is the username.", hint="Choose another.")
-        estimate = _estimate(password, username=username)
+        estimate = _estimate(password, username=username, words=(*OUR_NAMES, *self.words))
         if estimate["score"] < self.password_min_score:
             feedback = estimate["feedback"]
             raise InvalidPassword(
@@ -92,11 +96,11 @@ class Policy:
             )
 
 
-def _estimate(password: str, *, username: str) -> _Result:
+def _estimate(password: str, *, username: str, words: tuple[str, ...]) -> _Result:
     """What zxcvbn says of a password of that user, or of its beginning, where it is long."""
     from zxcvbn import zxcvbn  # noqa: PLC0415 - its lists take 14 MB, which who accepts anything does without
 
-    known = [username, *re.split(r"[._@+-]+", username), *OUR_NAMES]
+    known = [username, *re.split(r"[._@+-]+", username), *words]
     with _estimating:
         return zxcvbn(password[: _estimated_length(password)], user_inputs=[word for word in known if word])
 

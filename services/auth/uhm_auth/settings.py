@@ -54,6 +54,9 @@ class AuthSettings(CommonSettings):
         le=4,
         description="How hard to guess a password must be, from 0, anything, to 4, as zxcvbn estimates it.",
     )
+    password_words: tuple[str, ...] = Field(
+        default=(), description="Words that make a password easy to guess here, such as the name of the organisation."
+    )
     breached_passwords: Path | None = Field(
         default=None,
         description="A file of passwords that nobody may choose: their SHA-1 in hexadecimal, one a line, in order.",
@@ -99,6 +102,7 @@ class AuthSettings(CommonSettings):
             registration=self.registration,
             password_min_length=self.password_min_length,
             password_min_score=self.password_min_score,
+            words=self.password_words,
             breached=frozenset() if self.breached_passwords is None else _breached(self.breached_passwords),
         )
 
