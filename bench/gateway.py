@@ -124,7 +124,7 @@ async def _medians(ways: dict[str, Callable[[], Awaitable[object]]], calls: int)
     return {name: statistics.median(seconds) * 1000 for name, seconds in taken.items()}
 
 
-async def throughput(calls: int) -> list[Figure]:
+def throughput(calls: int) -> list[Figure]:
     """How many requests a second REST answers, against the bare application."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -133,10 +133,9 @@ async def throughput(calls: int) -> list[Figure]:
             seaweed_master(directory) as service,
             gateway({"master_pb.Seaweed": service}, descriptor_set=routes) as ports,
         ):
-            async with httpx.AsyncClient(trust_env=False) as client:
-                answer = (await client.get(f"http://127.0.0.1:{ports['rest']}{CONFIGURATION}")).raise_for_status()
+            answer = httpx.get(f"http://127.0.0.1:{ports['rest']}{CONFIGURATION}", trust_env=False).raise_for_status()
             with bare_application(answer.content) as bare:
-                both = await _in_turns(ports["rest"], bare, calls)
+                both = _in_turns(ports["rest"], bare, calls)
     rest, peer = (statistics.median(rates) for rates in both)
     print(f"{'REST':58} {rest:9.0f} /s")
     print(f"{'bare Starlette':58} {peer:9.0f} /s")
@@ -144,14 +143,14 @@ async def throughput(calls: int) -> list[Figure]:
     return [Figure(name="requests a second, REST over bare Starlette", value=ratio, unit="x", least=0.4)]
 
 
-async def _in_turns(rest: int, bare: int, calls: int) -> tuple[list[float], list[float]]:
+def _in_turns(rest: int, bare: int, calls: int) -> tuple[list[float], list[float]]:
     request = f"GET {CONFIGURATION} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
     rates: tuple[list[float], list[float]] = ([], [])
     for port in (rest, bare):
-        await requests_per_second(port, request, count=calls, connections=CONNECTIONS)
+        requests_per_second(port, request, count=calls, connections=CONNECTIONS)
     for _ in range(ROUNDS):
         for port, found in zip((rest, bare), rates, strict=True):
-            found.append(await requests_per_second(port, request, count=calls, connections=CONNECTIONS))
+            found.append(requests_per_second(port, request, count=calls, connections=CONNECTIONS))
     return rates
 
 
@@ -182,7 +181,7 @@ async def verification(calls: int) -> list[Figure]:
 async def main() -> int:
     """Measures and prints; answers the exit code."""
     calls = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
-    figures = [*await added(calls), *await throughput(calls), *await verification(calls)]
+    figures = [*await added(calls), *throughput(calls), *await verification(calls)]
     for figure in figures:
         print(figure)
     return 0 if all(figure.met for figure in figures) else 1

@@ -174,6 +174,30 @@ async def test_races_on_postgresql(database):
     assert await store.session("s1") is None
 
 
+async def test_of_many_logins_at_once_not_too_many_go_on_on_postgresql(database):
+    ann, store = await add_ann(database), SessionStore(database, told_seconds=100, most=3)
+    began = entry(Event.LOGIN_SUCCEEDED, username="ann")
+
+    async def log_in(number: int) -> int:
+        session = Session(
+            id=f"s{number}",
+            username="ann",
+            role="user",
+            rotates=False,
+            token_id=f"t{number}",
+            token_issued_at=100,
+            created_at=100,
+            used_at=100,
+            expires_at=200,
+        )
+        return await store.add(session, user=ann, entry=began, told=lambda _: began)
+
+    ended = await asyncio.gather(*(log_in(number) for number in range(10)))
+
+    assert sorted(ended) == [0] * 3 + [1] * 7
+    assert len(await store.page("ann", after=None, limit=10, now=100)) == 3
+
+
 async def test_a_connection_that_the_server_closed_is_replaced(database):
     users = UserStore(database)
     assert await users.user("ann") is None

@@ -18,7 +18,7 @@ from uhm_gateway.bind import Binder
 from uhm_gateway.conditional import etag_of, is_known
 from uhm_gateway.errors import UnsupportedMediaType
 from uhm_gateway.framing import framing_for
-from uhm_gateway.inbound import Inbound
+from uhm_gateway.inbound import Inbound, Unwatched
 from uhm_gateway.jsonstream import JsonSplitter
 from uhm_gateway.metadata import CACHE_CONTROL, Allowed, initial_headers, seconds_of, to_metadata, trailing_headers
 from uhm_gateway.render import Renderer, to_json
@@ -67,10 +67,14 @@ class Limits:
 
 @dataclass(slots=True)
 class OpenCalls:
-    """The calls under way, so that they can be ended when the gateway stops; whoever awaits one tells its client."""
+    """The calls under way, so that they can be ended when the gateway stops; whoever awaits one tells its client.
+
+    `unwatched` are those too short to watch whether their clients are still there.
+    """
 
     streams: set[Any] = field(default_factory=set)
     answers: set[Any] = field(default_factory=set)
+    unwatched: Unwatched = field(default_factory=Unwatched)
     ending: bool = False
 
     def end_streams(self) -> None:
@@ -125,7 +129,8 @@ class Endpoint:
         """
         message = None if self.method.client_streaming else await self._message(exchange, captured=captured)
         call = self.start(exchange, message, caller=caller)
-        inbound = Inbound(exchange, call, self._messages(exchange, captured=captured) if message is None else None)
+        messages = self._messages(exchange, captured=captured) if message is None else None
+        inbound = Inbound(exchange, call, messages, unwatched=self.open_calls.unwatched)
         await (self._answer_stream if self.method.server_streaming else self._answer)(exchange, call, inbound)
 
     def start(self, request: Request, message: Message | None, *, caller: Call) -> Any:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hpack.exceptions import HPACKDecodingError
 from hpack.hpack import decode_integer
-from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable
+
+from uhm_gateway.huffman import unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,9 +38,9 @@ __all__ = [
     "Splitter",
     "decode_headers",
     "frame",
-    "headers_of",
     "literal",
     "named",
+    "string",
 ]
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -118,15 +119,16 @@ def _unpadded(kind: int, flags: int, payload: bytes) -> bytes:
 
 def literal(name: bytes, value: bytes) -> bytes:
     """A header as a literal that no table keeps."""
-    return b"\0" + _string(name) + _string(value)
+    return b"\0" + string(name) + string(value)
 
 
 def named(index: int, value: bytes) -> bytes:
     """A header that no table keeps, whose name has this place, up to 14, in the static table."""
-    return b"%c%b" % (index, _string(value))
+    return b"%c%b" % (index, string(value))
 
 
-def _string(text: bytes) -> bytes:
+def string(text: bytes) -> bytes:
+    """A text behind its length, not packed."""
     length = len(text)
     if length < 127:
         return b"%c%b" % (length, text)
@@ -141,13 +143,8 @@ def _string(text: bytes) -> bytes:
 @lru_cache(maxsize=_KEPT)
 def decode_headers(block: bytes) -> Headers:
     """The headers of a block. Raises FrameError."""
-    return tuple(headers_of(block))
-
-
-def headers_of(block: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The headers of a block, each decoded when it is asked for. Raises FrameError."""
     try:
-        yield from _headers(block)
+        return tuple(_headers(block))
     except (HPACKDecodingError, IndexError, ValueError) as error:
         message = f"a header block that cannot be decoded: {error}"
         raise FrameError(message) from error
@@ -204,4 +201,4 @@ def _text(block: bytes, at: int) -> tuple[bytes, int]:
 
 @lru_cache(maxsize=_KEPT)
 def _unpacked(text: bytes) -> bytes:
-    return bytes(decode_huffman(text))
+    return unpacked(text)

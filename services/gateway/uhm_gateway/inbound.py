@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-__all__ = ["Client", "Inbound"]
+__all__ = ["Client", "Inbound", "Unwatched"]
 
 # Most calls are over before it is worth a task to see whether their client is still there.
 UNWATCHED_SECONDS = 0.05
@@ -30,6 +30,32 @@ class Client(Protocol):
         """Returns when it has gone."""
 
 
+class Unwatched:
+    """The calls whose clients nobody watches yet: one timer for all of them, which costs a call next to nothing."""
+
+    def __init__(self) -> None:
+        self._young: set[Inbound] = set()
+        self._old: set[Inbound] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, inbound: Inbound) -> None:
+        """Has it watch its client in a moment: after UNWATCHED_SECONDS, and before twice that."""
+        self._young.add(inbound)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(UNWATCHED_SECONDS, self._age)
+
+    def discard(self, inbound: Inbound) -> None:
+        """Forgets it, if it is still here."""
+        self._young.discard(inbound)
+        self._old.discard(inbound)
+
+    def _age(self) -> None:
+        for inbound in self._old:
+            inbound.watch()
+        self._old, self._young = self._young, set()
+        self._timer = asyncio.get_running_loop().call_later(UNWATCHED_SECONDS, self._age) if self._old else None
+
+
 class Inbound:
     """Reads the client for as long as the context lasts.
 
@@ -38,32 +64,34 @@ class Inbound:
     or sends what does not fit, the call is cancelled and `error` says why. `outcome` knows how the call ended.
     """
 
-    def __init__(self, client: Client, call: Any, messages: AsyncIterator[Message] | None = None) -> None:
+    def __init__(
+        self, client: Client, call: Any, messages: AsyncIterator[Message] | None = None, *, unwatched: Unwatched
+    ) -> None:
         self._client = client
         self._call = call
         self._messages = messages
         self.outcome = Outcome(call, writes=messages is not None)
         self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._unwatched = unwatched
         self.error: UhmError | ClientDisconnectedError | None = None
 
     async def __aenter__(self) -> Self:
         if self._messages is None:
-            self._timer = asyncio.get_running_loop().call_later(UNWATCHED_SECONDS, self._begin)
+            self._unwatched.add(self)
         else:
-            self._begin()
+            self.watch()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._unwatched.discard(self)
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         self._call.cancel()
 
-    def _begin(self) -> None:
+    def watch(self) -> None:
+        """Begins to read the client."""
         self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:

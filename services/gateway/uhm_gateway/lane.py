@@ -13,9 +13,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from uhm_gateway.frames import literal, named
+from uhm_gateway.frames import literal, named, string
 from uhm_gateway.laneconnection import KEEPALIVE_SECONDS, Connection
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Lane:
             body: bytes = message if request_serializer is None else request_serializer(message)
             headers = head + _encoded(metadata)
             if timeout is not None:
-                headers += literal(b"grpc-timeout", _timeout(timeout))
+                headers += _timeout(timeout)
             if len(headers) > LARGEST_HEADERS or not connection.has_room(len(body)):
                 return otherwise(message, metadata=metadata, timeout=timeout)
             return connection.start(headers, body, parse=response_deserializer, timeout=timeout)
@@ -110,12 +111,20 @@ class Lane:
 
 def _encoded(metadata: Iterable[tuple[str, str | bytes]]) -> bytes:
     return b"".join(
-        literal(name.encode(), base64.b64encode(value) if isinstance(value, bytes) else value.encode("latin-1"))
+        _name(name) + string(base64.b64encode(value) if isinstance(value, bytes) else value.encode("latin-1"))
         for name, value in metadata
     )
 
 
+@lru_cache
+def _name(name: str) -> bytes:
+    """The first half of a literal: the same few in all calls."""
+    return b"\0" + string(name.encode())
+
+
+@lru_cache
 def _timeout(seconds: float) -> bytes:
     """The header `grpc-timeout`, which has eight digits at most."""
     milliseconds = max(1, round(seconds * 1000))
-    return b"%dm" % milliseconds if milliseconds < 10**8 else b"%dS" % min(10**8 - 1, milliseconds // 1000)
+    value = b"%dm" % milliseconds if milliseconds < 10**8 else b"%dS" % min(10**8 - 1, milliseconds // 1000)
+    return literal(b"grpc-timeout", value)

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import grpc
 
-from uhm_gateway.frames import FrameError, decode_headers, headers_of
+from uhm_gateway.frames import decode_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -55,18 +55,20 @@ class LaneCall:
         "timer",
     )
 
-    def __init__(self, *, parse: Callable[[bytes], Any] | None, limit: int, drop: Callable[[LaneCall], None]) -> None:
-        """`drop` forgets the call where it is cancelled; `limit` bounds the answer, in bytes."""
+    def __init__(
+        self, ended: asyncio.Future[None], *, parse: Callable[[bytes], Any] | None, limit: int, drop: Callable[[], None]
+    ) -> None:
+        """`ended` is this call's own; `drop` forgets it where it is cancelled; `limit` bounds the answer, in bytes."""
         self._parse = parse
         self._limit = limit
         self._drop = drop
-        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ended = ended
         self._code: grpc.StatusCode | None = None
         self._details = ""
         self._message = b""
         self._pieces: list[bytes] = []
         self._taken = 0
-        self._trailers = b""
+        self._trailers: Headers = ()
         self.head: Headers | None = None
         self.timer: asyncio.TimerHandle | None = None
 
@@ -81,7 +83,7 @@ class LaneCall:
             raise grpc.aio.AioRpcError(
                 self._code or grpc.StatusCode.UNKNOWN,
                 grpc.aio.Metadata(*_metadata(self.head or ())),
-                grpc.aio.Metadata(*self._trailing()),
+                grpc.aio.Metadata(*_metadata(self._trailers)),
                 details=self._details,
                 debug_error_string=None,
             )
@@ -91,7 +93,7 @@ class LaneCall:
         """Ends the call here and at the service; answers whether it was still under way."""
         if self._code is not None:
             return False
-        self._drop(self)
+        self._drop()
         self._note(grpc.StatusCode.CANCELLED, "Locally cancelled by application!")
         self._ended.cancel()
         return True
@@ -122,7 +124,7 @@ class LaneCall:
     async def trailing_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         """What came after the answer."""
         await self._settled()
-        return self._trailing()
+        return _metadata(self._trailers)
 
     def take(self, data: bytes) -> bool:
         """Adds a piece of the answer; answers whether it is within the limit."""
@@ -136,16 +138,17 @@ class LaneCall:
     def finish(self, block: bytes) -> None:
         """Ends the call with the headers that ended its stream: trailers, or the only ones there are.
 
-        Raises FrameError. Of an answer that is as it should be, no more is decoded than its status.
+        Raises FrameError.
         """
-        self._trailers = block
-        status = next((value for name, value in headers_of(block) if name == b"grpc-status"), None)
+        self._trailers = decode_headers(block)
+        said = dict(self._trailers)
+        status = said.get(b"grpc-status")
         if status is None:
-            http_status = dict(self.head or decode_headers(block)).get(b":status", b"")
+            http_status = dict(self.head or self._trailers).get(b":status", b"")
             code = _HTTP_CODES.get(http_status, grpc.StatusCode.UNKNOWN)
             self.fail(code, f"Received http2 header with status: {http_status.decode('latin-1')}")
         elif status != b"0":
-            message = dict(decode_headers(block)).get(b"grpc-message", b"").decode("latin-1")
+            message = said.get(b"grpc-message", b"").decode("latin-1")
             self._end(_CODES.get(status, grpc.StatusCode.UNKNOWN), unquote(message, errors="replace"))
         elif self._unpack():
             self._end(grpc.StatusCode.OK, "")
@@ -164,12 +167,6 @@ class LaneCall:
             return False
         self._message = data[_PREFIX_BYTES:]
         return True
-
-    def _trailing(self) -> tuple[tuple[str, str | bytes], ...]:
-        try:
-            return _metadata(decode_headers(self._trailers))
-        except FrameError:  # behind a status that was fine
-            return ()
 
     def _end(self, code: grpc.StatusCode, details: str) -> None:
         self._note(code, details)

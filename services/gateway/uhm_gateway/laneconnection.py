@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -91,7 +92,8 @@ class Connection(asyncio.Protocol):
         stream = self._next
         self._next += 2
         self.is_open = self._next < LAST_STREAM
-        call = LaneCall(parse=parse, limit=self._limit, drop=lambda _: self._drop(stream))
+        ended = self._loop.create_future()
+        call = LaneCall(ended, parse=parse, limit=self._limit, drop=partial(self._drop, stream))
         self._calls[stream] = call
         if timeout is not None and timeout < FAR_SECONDS:
             call.timer = self._loop.call_later(max(0.0, timeout), self._expire, stream)

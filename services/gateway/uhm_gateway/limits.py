@@ -8,17 +8,16 @@ checked. Of IPv6 the network of 64 bits counts, which is the least that anybody 
 from __future__ import annotations
 
 import ipaddress
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 from uhm_common.errors import ResourceExhausted, UhmError
-from uhm_gateway.overload import Slots
+from uhm_gateway.overload import Slots, Taken
 from uhm_gateway.rate import Buckets, Rate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from uhm_common.identity import Identity
 
@@ -85,13 +84,11 @@ class Admission:
             raise TooManyRequests(user.capitalize(), retry_after=wait)
         return user
 
-    @contextmanager
-    def slot(self, caller: str, *, service: str, streams: bool) -> Iterator[None]:
-        """A place among the calls under way, for as long as the context lasts. Raises Overloaded."""
+    def slot(self, caller: str, *, service: str, streams: bool) -> Taken:
+        """A place among the calls under way, taken until the context ends. Raises Overloaded."""
         slots = self._streams if streams else self._unary
         capacity = self._capacity
-        with slots.take(((service, capacity.service_share), (caller, capacity.caller_share))):
-            yield
+        return slots.take(((service, capacity.service_share), (caller, capacity.caller_share)))
 
 
 @lru_cache(maxsize=4096)

@@ -30,13 +30,13 @@ class Taken:
     """A slot that a call has, as a context manager that gives it back."""
 
     _slots: Slots
-    _keys: Sequence[str]
+    _shares: Sequence[tuple[str, float]]
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._slots.give_back(self._keys)
+        self._slots.give_back(self._shares)
 
 
 class Slots:
@@ -68,19 +68,19 @@ class Slots:
                     hint="Try again in a moment.",
                     retry_after=RETRY_SECONDS,
                 )
-        keys = [key for key, _ in shares]
         self._taken += 1
-        self._by_key.update(keys)
-        return Taken(self, keys)
+        for key, _ in shares:
+            self._by_key[key] += 1
+        return Taken(self, shares)
 
     def share(self, share: float) -> int:
         """How many slots a share is: one at least."""
         return max(1, math.floor(self._most * share))
 
-    def give_back(self, keys: Sequence[str]) -> None:
+    def give_back(self, shares: Sequence[tuple[str, float]]) -> None:
         """Ends what `take` began; once for each."""
         self._taken -= 1
-        for key in keys:
+        for key, _ in shares:
             self._by_key[key] -= 1
             if not self._by_key[key]:
                 del self._by_key[key]

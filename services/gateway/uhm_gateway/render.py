@@ -43,7 +43,8 @@ def to_json(value: Any) -> bytes:
     return _ENCODER.encode(value).encode()
 
 
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+# What is encoded is made for it and holds nothing twice, so that nobody need look for circles.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False)
 
 
 class Renderer:

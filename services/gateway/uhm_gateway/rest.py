@@ -23,7 +23,6 @@ from uhm_gateway.websocket import Conversation, Socket, check_origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from contextlib import AbstractContextManager
 
     from starlette.types import Receive, Scope, Send
 
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from uhm_gateway.http import Request
     from uhm_gateway.limits import Admission
     from uhm_gateway.metadata import Headers
+    from uhm_gateway.overload import Taken
     from uhm_gateway.upstreams import Upstream
 
 __all__ = ["Policy", "Transcoder"]
@@ -168,7 +168,7 @@ class Transcoder:
         """Who calls, for the limits. Raises TooManyRequests."""
         return await self._admission.caller(address=caller.address, authorization=request.header(b"authorization"))
 
-    def _slot(self, endpoint: Endpoint, who: str) -> AbstractContextManager[None]:
+    def _slot(self, endpoint: Endpoint, who: str) -> Taken:
         method = endpoint.method
         streams = method.client_streaming or method.server_streaming
         return self._admission.slot(who, service=endpoint.upstream.service.full_name, streams=streams)

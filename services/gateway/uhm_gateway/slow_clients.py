@@ -1,9 +1,10 @@
 """Clients that are slow, or want too much at once: what uvicorn's HTTP protocol has no settings for.
 
 One watch looks at all connections every second, so that requests pay nothing for timers of their own. It ends a
-connection that takes too long to send its head (408), stops in the middle of a body or trickles it (408), or does not
-read its answer (closed; the call behind it is cancelled as for any client that goes). Heads are bounded in bytes and
-headers (431) and in the length of their target (414); connections are bounded in number (503).
+connection that takes too long to send its head (408), stops in the middle of a body or trickles it (408), does not read
+its answer (closed; the call behind it is cancelled as for any client that goes), or has no more requests (closed).
+Heads are bounded in bytes and headers (431) and in the length of their target (414); connections are bounded in number
+(503).
 """
 
 from __future__ import annotations
@@ -73,8 +74,8 @@ class Guard:
 class _Guarded(HttpToolsProtocol):
     """A connection, and since when it waits for what; `None` where it does not.
 
-    A head is awaited from the first byte of it, and on a new connection from the start; between requests uvicorn's own
-    keep-alive timeout counts.
+    A head is awaited from the first byte of it, and on a new connection from the start; the next request from the
+    answer to the one before, for as long as uvicorn's configuration says.
     """
 
     def __init__(self, *arguments: Any, guard: Guard, **named: Any) -> None:
@@ -86,6 +87,7 @@ class _Guarded(HttpToolsProtocol):
         self._body_since: float | None = None
         self._body_at = 0.0
         self._body_bytes = 0
+        self._idle_since: float | None = None
         self._unsent = 0
         self._unsent_since = 0.0
         self._refused = False
@@ -125,7 +127,7 @@ class _Guarded(HttpToolsProtocol):
         self._head_bytes += len(name) + len(value) + 4
 
     def on_headers_complete(self) -> None:
-        self._head_since = None
+        self._head_since = self._idle_since = None
         if self._refused:
             return
         limits = self._limits
@@ -151,6 +153,17 @@ class _Guarded(HttpToolsProtocol):
         if not self._refused:
             super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """Goes on with the next request, as uvicorn does, but without a timer where there is none yet."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._idle_since = time.monotonic()
+
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words
         if not self._refused:
             self._refuse(HTTPStatus.BAD_REQUEST, "The request is not HTTP/1.1.")
@@ -166,6 +179,12 @@ class _Guarded(HttpToolsProtocol):
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, "The request's head did not come in time.")
         elif self._body_since is not None and self._is_idle(now):
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, "The request's body did not come in time.")
+        elif self._head_since is None and self._has_left(now):
+            self.transport.close()
+
+    def _has_left(self, now: float) -> bool:
+        """Whether the last answer was the last that this client wanted, as far as one can tell."""
+        return self._idle_since is not None and now - self._idle_since > self.timeout_keep_alive
 
     def _is_idle(self, now: float) -> bool:
         """Whether the body has stopped or trickles, and not because it is held back from here."""

@@ -157,7 +157,8 @@ class Conversation:
     async def _talk(self, message: Message | None, *, captured: Sequence[str], caller: Call) -> None:
         endpoint = self._endpoint
         call = endpoint.start(self._socket, message, caller=caller)
-        inbound = Inbound(self._socket, call, self._messages(captured) if message is None else None)
+        messages = self._messages(captured) if message is None else None
+        inbound = Inbound(self._socket, call, messages, unwatched=endpoint.open_calls.unwatched)
         endpoint.open_calls.streams.add(call)
         try:
             async with inbound:
