@@ -1,7 +1,9 @@
 """The processes that `bench/gateway.py` measures: services, gateways before them, and the bare application.
 
 Calls one after another go to a service in Python, as this system's are. Where requests are counted it would be the
-slowest part by far, so that there the service is SeaweedFS's master, a gRPC server in Go that the tests have anyway.
+slowest part by far, so that there the service is SeaweedFS's master, a gRPC server in Go that the tests have anyway. It
+answers with its own configuration, 224 bytes of JSON, and with an id for each request in its trailing metadata, which
+the gateway passes on.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import tempfile
 import time
 from importlib.resources import files
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import grpc
 import httpx
@@ -27,6 +29,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from uhm_gateway.slow_clients import ClientLimits, Guard
 from uhmalguhm.auth.v1 import auth_pb2, auth_pb2_grpc
 
 if TYPE_CHECKING:
@@ -39,6 +42,16 @@ __all__ = ["CONFIGURATION", "SERVICE", "bare_application", "gateway", "python_se
 SERVICE = "uhmalguhm.auth.v1.AuthService"
 CONFIGURATION = "/v1/configuration"
 START_SECONDS = 30.0
+CLIENT_LIMITS = ClientLimits(
+    connections=1000,
+    target_bytes=8192,
+    head_bytes=65536,
+    headers=100,
+    head_seconds=10,
+    body_seconds=30,
+    write_seconds=30,
+)
+Protocol = Literal["gateway", "uvicorn"]
 _BIN = Path(sys.executable).parent
 # A part of seaweedfs/weed/pb/master.proto, with a path of our own.
 _PROTO = """
@@ -84,9 +97,9 @@ def python_service() -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def bare_application(answer: bytes) -> Iterator[int]:
-    """The application that answers this JSON, and its port."""
-    with _running([sys.executable, "-m", "bench.gateway_servers", "bare", answer.decode()]) as log:
+def bare_application(answer: bytes, *, protocol: Protocol = "gateway") -> Iterator[int]:
+    """The application that answers this JSON, and its port; under uvicorn's HTTP protocol or the gateway's of it."""
+    with _running([sys.executable, "-m", "bench.gateway_servers", protocol, answer.decode()]) as log:
         yield int(_line(log, b"port=").partition(b"=")[2])
 
 
@@ -172,8 +185,8 @@ async def _serve_service() -> None:
     await server.wait_for_termination()
 
 
-def _serve_bare(answer: str) -> None:
-    """A Starlette application with one route, under uvicorn as the gateway runs it."""
+def _serve_bare(answer: str, *, protocol: str) -> None:
+    """A Starlette application with one route, under uvicorn as the gateway configures it."""
     content = json.loads(answer)
 
     async def respond(_request: Request) -> JSONResponse:
@@ -184,8 +197,16 @@ def _serve_bare(answer: str) -> None:
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sys.stdout.write(f"port={listener.getsockname()[1]}\n")
     sys.stdout.flush()
+    http: Any = Guard(CLIENT_LIMITS).protocol if protocol == "gateway" else "httptools"
     config = uvicorn.Config(
-        app, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False, server_header=False
+        app,
+        http=http,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
     )
     asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
 
@@ -194,4 +215,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "service":
         asyncio.run(_serve_service())
     else:
-        _serve_bare(sys.argv[2])
+        _serve_bare(sys.argv[2], protocol=sys.argv[1])

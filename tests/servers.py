@@ -53,10 +53,15 @@ class Postgres:
     def start(self) -> None:
         cluster = self.directory / "cluster"
         self.call("initdb", "--username=uhm", "--auth=trust", "--encoding=UTF8", "--no-sync", f"--pgdata={cluster}")
+        self.run()
+
+    def run(self) -> None:
+        """Starts what `start` has made, again after `halt`."""
+        cluster = self.directory / "cluster"
         options = ["listen_addresses=", f"unix_socket_directories={self.directory}", "fsync=off", "max_connections=60"]
         argv = [str(self.programs / "postgres"), "-D", str(cluster), *(f"--{option}" for option in options)]
         log = self.directory / "log"
-        with log.open("wb") as output:
+        with log.open("ab") as output:
             self.process = subprocess.Popen(
                 argv, stdout=output, stderr=output, cwd=self.directory, start_new_session=True, **self.account
             )
@@ -76,10 +81,13 @@ class Postgres:
         self.call("createdb", f"--host={self.directory}", "--username=uhm", name)
         return f"postgresql://uhm@/{name}?host={self.directory}"
 
-    def stop(self) -> None:
+    def halt(self) -> None:
         if self.process is not None:
             self.process.send_signal(signal.SIGINT)  # ends sessions, and then itself
             self.process.wait(READY_SECONDS)
+
+    def stop(self) -> None:
+        self.halt()
         shutil.rmtree(self.directory)
 
 

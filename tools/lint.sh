@@ -38,7 +38,7 @@ nothing_generated() {
         $(existing protos/generate.py tools bench deploy/k8s/validate.py)
     check "buf lint" $bin/buf lint
     check "shellcheck" $bin/shellcheck --external-sources --shell=sh \
-        tools/*.sh tools/setup/*.sh tools/kernel/*.sh examples/*.sh $(existing cli/uhm/system/*.sh)
+        tools/*.sh tools/setup/*.sh tools/kernel/*.sh examples/*.sh deploy/k8s/*.sh $(existing cli/uhm/system/*.sh)
     check "shellcheck, .ci" $bin/shellcheck .ci/run
     check "nothing generated is committed" nothing_generated
 }

@@ -18,12 +18,13 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from uhm.errors import ApiError, CommandError, ConnectionLost, PartLost, PartUnavailable, ServerUnreachable
-from uhm.session import NoToken, TokenSource, token_source
+from uhm.output import Output
+from uhm.session import NoToken, TokenSource, saved_session, token_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["DEFAULT_URL", "Client", "connect", "segment", "server_url"]
+__all__ = ["DEFAULT_URL", "Client", "connect", "connect_saved", "segment", "server_url"]
 
 DEFAULT_URL = "http://127.0.0.1:5000"
 ABORTED = 10
@@ -38,6 +39,7 @@ RETRY_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds before each further attempt at what can be sent again: a service that has died is back within them."""
 REFRESH_PAUSES = (0.2, 0.5, 1.0, 2.0)
 """All of these within the ten seconds for which a replaced refresh token is not taken for a stolen one."""
+PERHAPS_DONE = "It may have been carried out: look before you try again."
 
 Answer = TypeVar("Answer")
 JsonObject = dict[str, Any]
@@ -55,8 +57,15 @@ def server_url() -> str:
 
 def connect() -> Client:
     """A client of the server that the environment names, with the token of whoever is logged in."""
-    client = Client(server_url())
+    client = Client(server_url(), note=Output().note)
     client.tokens = token_source(client.url, refresh=client.refresh)
+    return client
+
+
+def connect_saved() -> Client:
+    """The same with the session that `uhm login` saved, whatever token the environment has."""
+    client = Client(server_url(), note=Output().note)
+    client.tokens = saved_session(client.url, refresh=client.refresh)
     return client
 
 
@@ -66,12 +75,21 @@ def segment(name: str) -> str:
 
 
 class Client:
-    """A connection to one server; threads may share it. `transport` is where tests come in."""
+    """A connection to one server; threads may share it. `note` is told why something takes long, in a sentence.
+
+    `transport` is where tests come in.
+    """
 
     def __init__(
-        self, url: str, *, tokens: TokenSource | None = None, transport: httpx.BaseTransport | None = None
+        self,
+        url: str,
+        *,
+        tokens: TokenSource | None = None,
+        note: Callable[[str], None] = lambda _text: None,
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.url = url
+        self._note = note
         self.tokens: TokenSource = tokens or NoToken()
         # The certificate authorities take longer to read than most calls take: only where they are needed.
         verify: ssl.SSLContext | bool = url.startswith("https:") or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -94,7 +112,7 @@ class Client:
     def create(self, path: str, body: JsonObject | None = None) -> JsonObject:
         """POST that makes something, with an idempotency key: sent again where its answer was lost, it is made once."""
         headers = {"idempotency-key": str(uuid.uuid4())}
-        return _retried(lambda: self._call("POST", path, body=body or {}, headers=headers), pauses=RETRY_PAUSES)
+        return self._call("POST", path, body=body or {}, headers=headers, pauses=RETRY_PAUSES)
 
     def patch(self, path: str, body: JsonObject) -> JsonObject:
         """PATCH with the fields to change."""
@@ -200,7 +218,7 @@ class Client:
             return self._checked(lambda headers: self._http.post(url, json={}, headers=headers), headers)
 
         try:
-            answer = _json_object(_retried(send, pauses=REFRESH_PAUSES))
+            answer = _json_object(self._retried(send, pauses=iter(REFRESH_PAUSES)))
         except ApiError as error:
             if error.code == UNAUTHENTICATED:
                 return "", ""
@@ -215,6 +233,7 @@ class Client:
         parameters: JsonObject | None = None,
         body: JsonObject | None = None,
         headers: dict[str, str] | None = None,
+        pauses: tuple[float, ...] = (),
         authorize: bool = True,
     ) -> JsonObject:
         own = headers or {}
@@ -223,20 +242,55 @@ class Client:
             query = _parameters(parameters or {})
             return self._http.request(method, path, params=query, json=body, headers=own | headers)
 
-        return _json_object(self._authorized(send) if authorize else self._checked(send, {}))
+        if not authorize:
+            return _json_object(self._checked(send, {}))
+        return _json_object(self._authorized(send, pauses=pauses, changes=method != "GET"))
 
-    def _authorized(self, send: Callable[[dict[str, str]], httpx.Response]) -> httpx.Response:
-        """Sends with the token, and once more with a new one where the server has refused it."""
-        token = self.tokens.token()
+    def _authorized(
+        self,
+        send: Callable[[dict[str, str]], httpx.Response],
+        *,
+        pauses: tuple[float, ...] = (),
+        changes: bool = False,
+    ) -> httpx.Response:
+        """Sends with the token, and once more with a new one where the server has refused it; both share the pauses.
+
+        `changes`: whether it matters if something was carried out whose answer was lost.
+        """
+
+        def attempt(token: str) -> httpx.Response:
+            try:
+                return self._checked(send, _bearer(token))
+            except ConnectionLost as error:
+                if changes:
+                    error.hint = PERHAPS_DONE
+                raise
+
+        token, left = self.tokens.token(), iter(pauses)
         try:
-            return self._checked(send, _bearer(token))
+            return self._retried(lambda: attempt(token), pauses=left)
         except ApiError as error:
             if error.code != UNAUTHENTICATED or not token:
                 raise
             renewed = self.tokens.renewed(token)
             if not renewed:
                 raise
-        return self._checked(send, _bearer(renewed))
+        return self._retried(lambda: attempt(renewed), pauses=left)
+
+    def _retried(self, send: Callable[[], Answer], *, pauses: Iterator[float]) -> Answer:
+        """What `send` answers in the end, which may be sent once more after each pause."""
+        sent = False
+        for pause in pauses:
+            try:
+                return send()
+            except CommandError as error:
+                if not _may_pass(error, sent=sent):
+                    raise
+                if not sent:
+                    self._note(f"{error.message} Asking again for a while.")
+            sent = True
+            time.sleep(pause)
+        return send()
 
     def _checked(self, send: Callable[[dict[str, str]], httpx.Response], headers: dict[str, str]) -> httpx.Response:
         try:
@@ -265,33 +319,24 @@ class Client:
         except httpx.TransportError as error:
             raise ServerUnreachable("The connection to the server broke off.", hint="Try again.") from error
 
-    def _unreachable(self, error: httpx.TransportError) -> ServerUnreachable:
+    def _unreachable(self, error: httpx.TransportError) -> CommandError:
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
             return ServerUnreachable(
                 f"Nothing answers at {self.url}.", hint="Start it with `uhm up`, or set UHM_URL to where it runs."
             )
         if isinstance(error, httpx.TimeoutException):
             return ServerUnreachable(f"{self.url} took too long to answer.", hint="`uhm doctor` says how it is.")
+        if isinstance(error, httpx.LocalProtocolError):  # whose text may show a token
+            return CommandError("The request was not sent, because HTTP has no way to say it.")
         reason = str(error).rstrip(".") or type(error).__name__
         return ConnectionLost(f"The connection to {self.url} broke off: {reason}.")
 
 
-def _retried(send: Callable[[], Answer], *, pauses: Sequence[float]) -> Answer:
-    """What `send` answers in the end, which may be sent more than once."""
-    lost = False
-    for pause in pauses:
-        try:
-            return send()
-        except ConnectionLost:
-            lost = True
-        except ApiError as error:
-            if error.code != ABORTED:  # the first one is still being carried out
-                raise
-        except ServerUnreachable:
-            if not lost:  # nothing was sent
-                raise
-        time.sleep(pause)
-    return send()
+def _may_pass(error: CommandError, *, sent: bool) -> bool:
+    """Whether the same request may be answered in a while; `sent` says whether it has reached the server before."""
+    if isinstance(error, ApiError) and not isinstance(error, PartLost):
+        return error.code == ABORTED  # the first one is still being carried out
+    return isinstance(error, ConnectionLost) or (sent and isinstance(error, ServerUnreachable))
 
 
 def _bearer(token: str) -> dict[str, str]:

@@ -6,12 +6,14 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
+import click
+
 from uhm.credentials import Credentials, CredentialStore, expires_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["FixedToken", "NoToken", "SavedSession", "TokenSource", "token_source"]
+__all__ = ["FixedToken", "NoToken", "SavedSession", "TokenSource", "saved_session", "token_source"]
 
 SOON_SECONDS = 30.0
 
@@ -98,8 +100,19 @@ class SavedSession:
                 self._store.save(self._url, saved)
 
 
-def token_source(url: str, *, refresh: Callable[[str], tuple[str, str]]) -> TokenSource:
-    """`UHM_TOKEN`, an access token or an API key, where it is set, else the saved session, which may be none."""
-    if fixed := os.environ.get("UHM_TOKEN"):
-        return FixedToken(fixed)
+def saved_session(url: str, *, refresh: Callable[[str], tuple[str, str]]) -> SavedSession:
+    """The session that `uhm login` saved, which may be none."""
     return SavedSession(CredentialStore.default(), url=url, refresh=refresh)
+
+
+def token_source(url: str, *, refresh: Callable[[str], tuple[str, str]]) -> TokenSource:
+    """`UHM_TOKEN`, an access token or an API key, where it is set, else the saved session.
+
+    Raises UsageError for what can be no token, without showing it.
+    """
+    fixed = os.environ.get("UHM_TOKEN", "").strip()
+    if not fixed:
+        return saved_session(url, refresh=refresh)
+    if not (fixed.isascii() and fixed.isprintable()):
+        raise click.UsageError("UHM_TOKEN holds characters that are in no token.")
+    return FixedToken(fixed)

@@ -20,6 +20,7 @@ import grpc
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from tests.integration.nothing_revoked import add_nothing_revoked
 from uhmalguhm.auth.v1 import auth_pb2, auth_pb2_grpc
 from uhmalguhm.builder.v1 import image_pb2, image_pb2_grpc
 
@@ -233,6 +234,7 @@ async def builder_system(
         copy_bases(bases, system.artifacts / "bases")
     auth = grpc.aio.server()
     auth_pb2_grpc.add_AuthServiceServicer_to_server(system.tokens, auth)
+    add_nothing_revoked(auth)
     auth.add_insecure_port(f"127.0.0.1:{system.auth_port}")
     await auth.start()
     try:

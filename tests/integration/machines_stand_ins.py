@@ -26,6 +26,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from tests.integration.nothing_revoked import add_nothing_revoked
 from uhm_builder.base import Ingredients, load_base, make_base
 from uhm_builder.disk import compose, load_disk
 from uhm_common.artifacts import ArtifactStore
@@ -291,6 +292,7 @@ async def running_world(disks: Disks, state_dir: Path, **env: str) -> AsyncItera
     tokens, images = cast("Any", Tokens)(), cast("Any", StandInImages)()
     server = grpc.aio.server()
     auth_pb2_grpc.add_AuthServiceServicer_to_server(tokens, server)
+    add_nothing_revoked(server)
     image_pb2_grpc.add_ImageServiceServicer_to_server(images, server)
     neighbours = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import AsyncExitStack
 
 import grpc
@@ -11,7 +12,14 @@ import pytest
 from tests.integration.service_process import auth_process
 from tests.unit.auth.house import open_house
 from uhm_auth.accounts import Change
-from uhm_auth.errors import InvitationRefused, LastAdministrator, SessionEnded, WrongCredentials, WrongResetCode
+from uhm_auth.errors import (
+    InvitationRefused,
+    LastAdministrator,
+    NoAdministrator,
+    SessionEnded,
+    WrongCredentials,
+    WrongResetCode,
+)
 from uhm_auth.policy import Policy, Registration
 from uhm_common.events import USERS_DELETED, USERS_STREAM, EventBus
 from uhm_common.settings import CommonSettings, database_url
@@ -108,7 +116,12 @@ async def test_an_invitation_withdrawn_while_it_is_used(replicas):
 
 
 @pytest.mark.parametrize("change", [DEMOTE, DISABLE], ids=["demote", "disable"])
-async def test_of_administrators_who_depose_each_other_one_stays(replicas, change):
+@pytest.mark.parametrize(
+    ("actors", "refusal"),
+    [(("bob", "cid", "ann"), NoAdministrator), (("ann", "bob", "cid"), LastAdministrator)],
+    ids=["each other", "themselves"],
+)
+async def test_of_administrators_who_depose_each_other_one_stays(replicas, change, actors, refusal):
     houses = await replicas()
     names = ["ann", "bob", "cid"]
     for name in names:
@@ -119,10 +132,13 @@ async def test_of_administrators_who_depose_each_other_one_stays(replicas, chang
             await houses[0].accounts.update(name, Change(role="admin", disabled=False), actor=ruling)
 
         answers = await at_once(
-            *(house.accounts.update(name, change, actor="x") for house, name in zip(houses, names, strict=True))
+            *(
+                house.accounts.update(name, change, actor=actor)
+                for house, name, actor in zip(houses, names, actors, strict=True)
+            )
         )
 
-        assert outcomes(answers) == {"done": 2, LastAdministrator.__name__: 1}
+        assert outcomes(answers) == {"done": 2, refusal.__name__: 1}
         assert sum(user.administers for user in await everybody(houses[0])) == 1
 
 
@@ -132,7 +148,7 @@ async def test_one_leaves_while_another_is_demoted(replicas):
         await houses[0].registrar.register(name, "test")
     await houses[0].accounts.update("bob", PROMOTE, actor="ann")
     answers = await at_once(
-        houses[1].accounts.delete_caller("ann", "test"), houses[2].accounts.update("bob", DEMOTE, actor="ann")
+        houses[1].accounts.delete_caller("ann", "test"), houses[2].accounts.update("bob", DEMOTE, actor="bob")
     )
     assert outcomes(answers) == {"done": 1, LastAdministrator.__name__: 1}
     assert sum(user.administers for user in await everybody(houses[0])) == 1
@@ -178,6 +194,7 @@ async def test_a_deletion_waits_for_nats_and_is_told_then(tmp_path, free_port, n
     """The service starts, serves and deletes while NATS is down."""
     settings = {"UHM_STATE_DIR": str(tmp_path), "UHM_NATS_URL": nats_server.url}
     heard: asyncio.Queue[tuple[str, dict]] = asyncio.Queue()
+    begun = int(time.time())
 
     async def hear(subject: str, payload: dict) -> None:
         heard.put_nowait((subject, payload))
@@ -199,7 +216,10 @@ async def test_a_deletion_waits_for_nats_and_is_told_then(tmp_path, free_port, n
         subscription = Subscription(events=events, stream=USERS_STREAM, subjects=[USERS_DELETED], durable="test")
         running = [asyncio.create_task(events.run()), asyncio.create_task(subscription.run(hear))]
         try:
-            assert await asyncio.wait_for(heard.get(), 30) == (USERS_DELETED, {"username": "bob"})
+            subject, payload = await asyncio.wait_for(heard.get(), 30)
+            assert (subject, payload.pop("username")) == (USERS_DELETED, "bob")
+            assert begun <= payload.pop("deleted_at") <= time.time()
+            assert payload == {}
         finally:
             for task in running:
                 task.cancel()

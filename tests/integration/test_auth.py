@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 
 import grpc
@@ -133,6 +134,47 @@ async def test_models_and_migrations_agree_on_postgresql(database):
     async with database.read() as session:
         assert await session.run_sync(differences) == []
         assert await session.scalar(text(f"SELECT count(*) FROM {VERSION_TABLE}")) == 1
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def former(request, tmp_path):
+    """A database of the version before accounts, with two users and a session."""
+    url = f"sqlite+aiosqlite:///{tmp_path / 'auth.db'}"
+    if request.param == "postgresql":
+        settings = CommonSettings(database_url=request.getfixturevalue("postgres_url"))
+        url = database_url(settings, service="auth")
+    migrations = shutil.copytree(MIGRATIONS, tmp_path / "migrations")
+    for later in (migrations / "versions").glob("000[2-9]_*.py"):
+        later.unlink()
+    database = Database(url)
+    await database.migrate(migrations=migrations, metadata=Base.metadata, version_table=VERSION_TABLE)
+    async with database.write() as session:
+        for number, name in ((3, "zoe"), (7, "ann")):
+            row = f"({number}, '{name}', '$2b$04$hash', {number}000)"
+            await session.execute(
+                text(f"INSERT INTO auth_users (id, username, password_hash, created_at) VALUES {row}")
+            )
+        await session.execute(
+            text(
+                "INSERT INTO auth_sessions (id, user_id, rotates, token_hash, created_at, expires_at)"
+                " VALUES ('s1', 7, false, 'hash', 1, 9999999999)"
+            )
+        )
+    yield database
+    await database.close()
+
+
+async def test_users_of_before_come_along_and_the_first_is_an_administrator(former):
+    await former.migrate(migrations=MIGRATIONS, metadata=Base.metadata, version_table=VERSION_TABLE)
+
+    users = UserStore(former)
+    zoe, ann = await users.user("zoe"), await users.user("ann")
+    assert (zoe.role, ann.role) == ("admin", "user")
+    assert (ann.created_at, ann.disabled_at, ann.login_at) == (7000, None, None)
+    assert await SessionStore(former, told_seconds=100, most=3).session("s1") is None
+    async with users.changing() as transaction:
+        await users.add(transaction, "bob", password_hash="hash", role="user", now=1)
+    assert (await users.user("bob")).role == "user"
 
 
 async def add_ann(database, password_hash="hash"):

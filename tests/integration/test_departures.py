@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from contextlib import asynccontextmanager
 
 import pytest
@@ -32,8 +33,9 @@ async def auth_service(nats_url):
         await asyncio.wait([running])
 
 
-async def tell(events, username, *, message_id):
-    await events.publish_durably(USERS_DELETED, {"username": username}, message_id=message_id)
+async def tell(events, username, *, deleted_at):
+    payload = {"username": username, "deleted_at": int(deleted_at)}
+    await events.publish_durably(USERS_DELETED, payload, message_id=f"{username} {deleted_at}")
 
 
 async def until(condition):
@@ -42,8 +44,10 @@ async def until(condition):
             await asyncio.sleep(0.1)
 
 
-async def test_the_builder_keeps_nothing_of_theirs_even_if_it_was_down_meanwhile(tmp_path, nats_url):
-    async with builder_system(tmp_path, nats_url) as system, auth_service(nats_url) as events:
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+async def test_the_builder_keeps_nothing_of_theirs_even_if_it_was_down_meanwhile(request, tmp_path, nats_url, database):
+    url = {} if database == "sqlite" else {"UHM_DATABASE_URL": request.getfixturevalue("postgres_url")}
+    async with builder_system(tmp_path, nats_url, **url) as system, auth_service(nats_url) as events:
         registries = registry_pb2_grpc.RegistryServiceStub(system.channel)
         for user in ("alice", "bob"):
             await system.create("nowhere.example/x:1", user=user)
@@ -55,7 +59,8 @@ async def test_the_builder_keeps_nothing_of_theirs_even_if_it_was_down_meanwhile
         (api,) = system.processes
         api.send_signal(signal.SIGKILL)
         api.wait()
-        await tell(events, "alice", message_id="1")
+        await tell(events, "bob", deleted_at=time.time() - 3600)  # who has registered again
+        await tell(events, "alice", deleted_at=time.time())
         system.start("uhm_builder", system.api_port)
         await answering(system.api_port)
 
@@ -84,7 +89,8 @@ async def test_their_machines_end_and_are_deleted(tmp_path, nats_url):
             for command in (FOREVER, ["true"]):
                 request = pb.CreateMachineRequest(image="busybox", command=command)
                 kept = (await world.client(user).CreateMachine(request)).machine
-        await tell(events, "anna", message_id="1")
+        await tell(events, "ben", deleted_at=time.time() - 3600)  # who has registered again
+        await tell(events, "anna", deleted_at=time.time())
 
         async def all_gone():
             return not (await world.client("anna").ListMachines(pb.ListMachinesRequest(all=True))).machines

@@ -25,6 +25,8 @@ from uhm_common.events import (
     IMAGES_DELETED,
     IMAGES_READY,
     IMAGES_STREAM,
+    USERS_DELETED,
+    USERS_STREAM,
     EventBus,
     progress_subject,
 )
@@ -241,6 +243,15 @@ async def test_a_stream_of_an_older_version_gets_the_new_subjects(nats_url, bus)
         await connected(bus)
         await bus.publish_durably(IMAGES_DELETED, {"number": 1}, message_id="m1")
         assert (await bus.stream.stream_info(IMAGES_STREAM)).state.messages == 2
+
+
+async def test_deletions_of_users_are_kept_for_good_also_where_an_older_version_did_not(nats_url, bus):
+    async with await nats.connect(nats_url) as older:
+        await older.jetstream().add_stream(StreamConfig(name=USERS_STREAM, subjects=[USERS_DELETED], max_age=3600))
+
+    async with running(bus.run):
+        await connected(bus)
+        assert (await bus.stream.stream_info(USERS_STREAM)).config.max_age == 0
 
 
 class Heard:

@@ -95,6 +95,12 @@ class TestRest:
         assert answer.headers.get("www-authenticate") == ('Bearer realm="api"' if status == 401 else None)
         assert ("retry-after" in answer.headers) == (status == 429)
 
+    async def test_an_answer_that_is_too_large_is_nobodys_haste(self, gateway: Gateway) -> None:
+        answer = await gateway.http.get("/v1/say/make%20it%20large", params={"count": 17 << 20})
+        assert (answer.status_code, answer.json()["code"]) == (500, 8)
+        assert "message larger than max" in answer.json()["message"]
+        assert "retry-after" not in answer.headers
+
     async def test_error_details(self, gateway: Gateway) -> None:
         answer = await gateway.http.get("/v1/fail/14")
         assert answer.status_code == 503

@@ -164,6 +164,18 @@ class TestAServiceThatStops:
         assert timer.seconds < 2 * PROMISED_SECONDS
 
 
+class TestNobodyWhoKnowsTokens:
+    @pytest.mark.parametrize("token", ["", f"uhm_{'0' * 16}_{'x' * 43}"])
+    async def test_calls_are_answered_all_the_same(self, tmp_path: Path, token: str) -> None:
+        """Whose they are only matters to the limits, which take the address meanwhile."""
+        nowhere = {f"UHM_{name}_ADDRESS": "127.0.0.1:9" for name in ("AUTH", "BUILDER", "MACHINES")}
+        async with running(log=tmp_path / "log", environment=nowhere) as gateway:
+            headers = {"authorization": f"Bearer {token}"} if token else {}
+            with Timer() as timer:
+                assert (await gateway.http.get("/api/v1/machines", headers=headers)).status_code == 503
+            assert timer.seconds < PROMISED_SECONDS
+
+
 class TestAServiceThatIsSlow:
     async def test_rest_answers_504_at_the_deadline(self, front: Gateway) -> None:
         with Timer() as timer:

@@ -50,8 +50,10 @@ class Service:
         context.set_trailing_metadata((("last", "x" * 200),))
         return b"x" * int(size) if name == b"large" else request
 
-    async def start(self, port: int = 0) -> tuple[grpc.aio.Server, int]:
-        server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    async def start(
+        self, port: int = 0, *, compression: grpc.Compression = grpc.Compression.NoCompression
+    ) -> tuple[grpc.aio.Server, int]:
+        server = grpc.aio.server(options=[("grpc.so_reuseport", 0)], compression=compression)
         handlers = {"Call": grpc.unary_unary_rpc_method_handler(self.call)}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("t.T", handlers),))
         bound = server.add_insecure_port(f"127.0.0.1:{port}")
@@ -134,6 +136,19 @@ async def test_large_answers_and_the_limit(service: tuple[Service, int]) -> None
         assert await start(b"after") == b"after"
 
 
+@pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+async def test_a_service_that_compresses_its_answers(compression: grpc.Compression) -> None:
+    server, port = await Service().start(compression=compression)
+    try:
+        async with lane_to(port) as (start, elsewhere):
+            assert len(await start(b"large %d" % LIMIT)) == LIMIT
+            with pytest.raises(grpc.aio.AioRpcError, match="CLIENT: Received message larger than max"):
+                await start(b"large %d" % (LIMIT + 1))
+            assert elsewhere.calls == []
+    finally:
+        await server.stop(None)
+
+
 async def test_what_does_not_fit_goes_elsewhere(service: tuple[Service, int]) -> None:
     async with lane_to(service[1]) as (start, elsewhere):
         assert len(await start(b"x" * LARGEST_BODY)) == LARGEST_BODY
@@ -153,12 +168,29 @@ async def test_the_windows_hold_out(service: tuple[Service, int]) -> None:
 @pytest.mark.parametrize("far", [10.0, 0.1])
 async def test_deadline(service: tuple[Service, int], monkeypatch: pytest.MonkeyPatch, far: float) -> None:
     monkeypatch.setattr("uhm_gateway.laneconnection.FAR_SECONDS", far)
+    monkeypatch.setattr("uhm_gateway.laneconnection.LOOK_SECONDS", 0.1)
     monkeypatch.setattr("uhm_gateway.lane._timeout", lambda _: b"1M")  # or the service would end it, too
     async with lane_to(service[1]) as (start, _):
+        call = start(b"wait", timeout=0.3)
         with pytest.raises(grpc.aio.AioRpcError) as error:
-            await start(b"wait", timeout=0.2)
+            await call
         assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert call.timer.when() == call.deadline
         await asyncio.wait_for(service[0].cancelled.wait(), 5)
+
+
+async def test_a_service_that_resets_the_call_at_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those in Go and Java do, while the lane looks seldom."""
+    monkeypatch.setattr("uhm_gateway.laneconnection.FAR_SECONDS", 0)
+
+    async def respond(writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.2)
+        writer.write(frame(frames.RST_STREAM, 0, 1, (8).to_bytes(4, "big")))
+
+    async with _peer(respond) as (start, _), asyncio.timeout(10):
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await start(b"x", timeout=0.2)
+    assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 @pytest.mark.parametrize("how", ["call", "task"])
@@ -205,46 +237,75 @@ async def test_nobody_there() -> None:
     await lane.close()
 
 
+@pytest.mark.parametrize("patience", [0.2, 60])
+async def test_a_peer_that_says_nothing_is_left(monkeypatch: pytest.MonkeyPatch, patience: float) -> None:
+    """After a while, or when the lane is closed in the meantime."""
+    monkeypatch.setattr("uhm_gateway.lane.CONNECT_SECONDS", patience)
+    accepted, left = asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.set()
+        await reader.read()
+        left.set()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server, asyncio.timeout(10):
+        lane = Lane(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", message_limit=LIMIT)
+        lane.connect()
+        await accepted.wait()
+        if patience == 60:
+            await lane.close()
+        await left.wait()
+        assert not lane.is_up
+        await lane.close()
+
+
 OK_HEADERS = frame(1, frames.END_HEADERS, 1, b"\x88" + literal(b"content-type", b"application/grpc"))
+GZIP_HEADERS = frame(1, frames.END_HEADERS, 1, b"\x88" + literal(b"grpc-encoding", b"gzip"))
+SNAPPY_HEADERS = frame(1, frames.END_HEADERS, 1, b"\x88" + literal(b"grpc-encoding", b"snappy"))
 OK_TRAILERS = frame(1, frames.END_HEADERS | frames.END_STREAM, 1, literal(b"grpc-status", b"0"))
 
 
 @pytest.mark.parametrize(
-    ("answer", "code"),
+    ("answer", "code", "unanswered"),
     [
-        (OK_HEADERS + OK_TRAILERS, grpc.StatusCode.INTERNAL),
-        (OK_HEADERS + frame(0, 0, 1, b"\x01\0\0\0\0") + OK_TRAILERS, grpc.StatusCode.INTERNAL),
-        (OK_HEADERS + frame(0, 0, 1, b"\0\0\0\0\x05abc") + OK_TRAILERS, grpc.StatusCode.INTERNAL),
-        (OK_HEADERS + frame(0, frames.END_STREAM, 1, b"\0\0\0\0\0"), grpc.StatusCode.UNKNOWN),
-        (frame(1, 5, 1, literal(b":status", b"503")), grpc.StatusCode.UNAVAILABLE),
-        (frame(1, 5, 1, literal(b":status", b"404")), grpc.StatusCode.UNIMPLEMENTED),
-        (frame(1, 5, 1, b"\x88" + literal(b"grpc-status", b"99")), grpc.StatusCode.UNKNOWN),
-        (frame(3, 0, 1, (7).to_bytes(4, "big")), grpc.StatusCode.UNAVAILABLE),
-        (frame(3, 0, 1, (2).to_bytes(4, "big")), grpc.StatusCode.INTERNAL),
-        (frame(7, 0, 0, bytes(8)), grpc.StatusCode.UNAVAILABLE),
-        (frame(1, 5, 1, b"\xbe"), grpc.StatusCode.UNAVAILABLE),
-        (frame(9, 4, 1, b""), grpc.StatusCode.UNAVAILABLE),
-        (frame(1, 0, 1, b"\x88") + frame(6, 0, 0, bytes(8)), grpc.StatusCode.UNAVAILABLE),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", grpc.StatusCode.UNAVAILABLE),
+        (OK_HEADERS + OK_TRAILERS, grpc.StatusCode.INTERNAL, False),
+        (OK_HEADERS + frame(0, 0, 1, b"\x01\0\0\0\0") + OK_TRAILERS, grpc.StatusCode.INTERNAL, False),
+        (SNAPPY_HEADERS + frame(0, 0, 1, b"\x01\0\0\0\x01x") + OK_TRAILERS, grpc.StatusCode.INTERNAL, False),
+        (GZIP_HEADERS + frame(0, 0, 1, b"\x01\0\0\0\x01x") + OK_TRAILERS, grpc.StatusCode.INTERNAL, False),
+        (GZIP_HEADERS + frame(0, 0, 1, b"\x01\0\0\0\x01\x1f") + OK_TRAILERS, grpc.StatusCode.INTERNAL, False),
+        (OK_HEADERS + frame(0, 0, 1, b"\0\0\0\0\x05abc") + OK_TRAILERS, grpc.StatusCode.INTERNAL, False),
+        (OK_HEADERS + frame(0, frames.END_STREAM, 1, b"\0\0\0\0\0"), grpc.StatusCode.UNKNOWN, False),
+        (frame(1, 5, 1, literal(b":status", b"503")), grpc.StatusCode.UNAVAILABLE, False),
+        (frame(1, 5, 1, literal(b":status", b"404")), grpc.StatusCode.UNIMPLEMENTED, False),
+        (frame(1, 5, 1, b"\x88" + literal(b"grpc-status", b"99")), grpc.StatusCode.UNKNOWN, False),
+        (frame(3, 0, 1, (8).to_bytes(4, "big")), grpc.StatusCode.CANCELLED, False),
+        (frame(3, 0, 1, (2).to_bytes(4, "big")), grpc.StatusCode.INTERNAL, False),
+        (frame(1, 5, 1, b"\xbe"), grpc.StatusCode.UNAVAILABLE, True),
+        (frame(9, 4, 1, b""), grpc.StatusCode.UNAVAILABLE, True),
+        (frame(1, 0, 1, b"\x88") + frame(6, 0, 0, bytes(8)), grpc.StatusCode.UNAVAILABLE, True),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", grpc.StatusCode.UNAVAILABLE, True),
     ],
     ids=[
         "no message",
-        "compressed",
+        "compressed in no way",
+        "compressed in an unknown way",
+        "not gzip",
+        "half of gzip",
         "half a message",
         "no trailers",
         "not gRPC: 503",
         "not gRPC: 404",
         "unknown status",
-        "refused",
+        "cancelled",
         "reset",
-        "going away",
         "bad headers",
         "continues nothing",
         "headers cut",
         "HTTP/1.1",
     ],
 )
-async def test_answers_that_are_wrong_fail_the_call(answer: bytes, code: grpc.StatusCode) -> None:
+async def test_answers_that_are_wrong_fail_the_call(answer: bytes, code: grpc.StatusCode, unanswered: bool) -> None:
     async def respond(writer: asyncio.StreamWriter) -> None:
         writer.write(answer)
 
@@ -252,7 +313,116 @@ async def test_answers_that_are_wrong_fail_the_call(answer: bytes, code: grpc.St
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await start(b"x")
     assert error.value.code() is code
-    assert isinstance(is_unanswered(error.value), bool)
+    assert is_unanswered(error.value) is unanswered
+
+
+REFUSALS = [frame(frames.RST_STREAM, 0, 1, (7).to_bytes(4, "big")), frame(frames.GOAWAY, 0, 0, bytes(8))]
+
+
+@contextlib.asynccontextmanager
+async def refused_by(refusal: bytes, port: int) -> AsyncIterator[Callable[..., Any]]:
+    """A multi-callable of a lane whose peer has looked at no call, before a channel to who does."""
+
+    async def respond(writer: asyncio.StreamWriter) -> None:
+        writer.write(refusal)
+
+    async with (
+        grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
+        _peer(respond, otherwise=channel.unary_unary(PATH)) as (start, _),
+        asyncio.timeout(10),
+    ):
+        yield start
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=["refused", "going away"])
+async def test_what_the_service_has_not_looked_at_goes_the_other_way(
+    service: tuple[Service, int], refusal: bytes
+) -> None:
+    async with refused_by(refusal, service[1]) as start:
+        call = start(b"hello", metadata=(("x-request-id", "r"),), timeout=5)
+        ended = asyncio.Event()
+        call.add_done_callback(lambda _: ended.set())
+        assert await call == b"hello"
+        assert ("x-request-id", "r") in service[0].metadata
+        assert await call.initial_metadata() == (("first", "1"), ("first-bin", b"\x00\xff\xfe"))
+        assert await call.trailing_metadata() == (("last", "x" * 200),)
+        assert (await call.code(), await call.details(), call.done()) == (grpc.StatusCode.OK, "", True)
+        await ended.wait()
+
+
+async def test_what_goes_the_other_way_may_fail_there(service: tuple[Service, int]) -> None:
+    async with refused_by(REFUSALS[0], service[1]) as start:
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await start(b"fail")
+    assert (error.value.code(), error.value.details()) == (grpc.StatusCode.NOT_FOUND, "nö: 100%")
+    assert dict(error.value.trailing_metadata()) == {"grpc-status-details-bin": b"\x00\xff", "why": "so"}
+
+
+async def test_what_goes_the_other_way_can_be_cancelled(service: tuple[Service, int]) -> None:
+    async with refused_by(REFUSALS[0], service[1]) as start:
+        call = start(b"wait")
+        await service[0].waiting.wait()
+        assert call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await service[0].cancelled.wait()
+
+
+@pytest.mark.parametrize("why", ["going away", "no more streams"])
+async def test_a_connection_that_takes_no_more_calls_ends_with_its_last(
+    monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    if why == "no more streams":
+        monkeypatch.setattr("uhm_gateway.laneconnection.LAST_STREAM", 3)
+    ended = asyncio.Event()
+
+    async def respond(writer: asyncio.StreamWriter) -> None:
+        if why == "going away":
+            writer.write(frame(frames.GOAWAY, 0, 0, b"\x7f\xff\xff\xff" + bytes(4)))
+        writer.write(OK_HEADERS + frame(0, 0, 1, b"\0\0\0\0\x02ok") + OK_TRAILERS)
+
+    async with _peer(respond, ended=ended) as (start, _), asyncio.timeout(10):
+        assert await start(b"x") == b"ok"
+        await ended.wait()
+
+
+async def test_closing_ends_the_connections_before_the_last_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uhm_gateway.lane.RECONNECT_SECONDS", 0)
+
+    async def respond(writer: asyncio.StreamWriter) -> None:
+        writer.write(frame(frames.GOAWAY, 0, 0, b"\x7f\xff\xff\xff" + bytes(4)))
+
+    async with asyncio.timeout(10):
+        async with _peer(respond) as (start, _):
+            first = start(b"x")
+            while start(b"y") != "elsewhere":  # noqa: ASYNC110 - the other end says when
+                await asyncio.sleep(0.02)
+            while start(b"z") == "elsewhere":  # noqa: ASYNC110 - the other end says when
+                await asyncio.sleep(0.02)
+        with pytest.raises(grpc.aio.AioRpcError, match="Socket closed"):
+            await first
+
+
+async def test_a_service_that_does_not_read_gets_no_more_calls() -> None:
+    """Nor does closing wait for it."""
+    closed = asyncio.Event()
+
+    async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined] # a socket's transport has it
+        windows = (4).to_bytes(2, "big") + (2**31 - 1).to_bytes(4, "big")
+        writer.write(frame(frames.SETTINGS, 0, 0, windows))
+        writer.write(frame(frames.WINDOW_UPDATE, 0, 0, (2**30).to_bytes(4, "big")))
+        await closed.wait()
+        writer.transport.abort()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server, asyncio.timeout(30):
+        lane = Lane(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", message_limit=LIMIT)
+        await _up(lane)
+        start = lane.unary_unary(PATH, otherwise=Elsewhere())
+        while start(b"x" * LARGEST_BODY) != "elsewhere":  # noqa: ASYNC110 - the other end says when
+            await asyncio.sleep(0)
+        await lane.close()
+        closed.set()
 
 
 async def test_headers_in_pieces_and_late_updates() -> None:
@@ -284,9 +454,14 @@ async def test_no_more_streams_than_the_service_takes() -> None:
 
 @contextlib.asynccontextmanager
 async def _peer(
-    respond: Callable[[asyncio.StreamWriter], Awaitable[None]], *, settings: bytes = b""
+    respond: Callable[[asyncio.StreamWriter], Awaitable[None]],
+    *,
+    settings: bytes = b"",
+    ended: asyncio.Event | None = None,
+    otherwise: Callable[..., Any] | None = None,
 ) -> AsyncIterator[tuple[Callable[..., Any], Elsewhere]]:
-    """A lane to a server that answers the first stream with what it likes."""
+    """A lane to a server that answers the first stream with what it likes; `ended` tells that it was left."""
+    ended = ended or asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         splitter = Splitter()
@@ -301,12 +476,11 @@ async def _peer(
             await writer.wait_closed()
         ended.set()
 
-    ended = asyncio.Event()
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         lane, elsewhere = Lane(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", message_limit=LIMIT), Elsewhere()
         try:
             await _up(lane)
-            yield lane.unary_unary(PATH, otherwise=elsewhere), elsewhere
+            yield lane.unary_unary(PATH, otherwise=otherwise or elsewhere), elsewhere
         finally:
             await lane.close()
             await ended.wait()

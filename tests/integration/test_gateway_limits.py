@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +14,13 @@ import grpc
 import pytest
 import pytest_asyncio
 from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
-from tests.integration.echo_system import Echo, Gateway, running, stub, text_of, until
+from tests.certificates import Authority
+from tests.integration.echo_system import SERVICE, Echo, Gateway, running, stub, text_of, until
+from uhm_gateway.app import KEEPALIVE, listening
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,14 +37,20 @@ IMPATIENT = {
 }
 SLOW_CLIENTS = 200
 FLOOD = 500
+PIPELINED = 8
+CHAT = (
+    b"GET %b HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%b\r\n"
+)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def impatient(arguments: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
-    """A gateway with short timeouts and small limits."""
+    """A gateway with short timeouts and small limits, whose log has no traceback in the end."""
     log = tmp_path_factory.mktemp("impatient") / "log"
     async with running(*arguments, log=log, environment=IMPATIENT) as gateway:
         yield gateway
+    assert "Traceback" not in text_of(log)
 
 
 async def sent(gateway: Gateway, data: bytes, *, slowly: bytes = b"") -> tuple[int, dict[str, str], bytes]:
@@ -64,6 +75,17 @@ async def sent(gateway: Gateway, data: bytes, *, slowly: bytes = b"") -> tuple[i
     return int(status.split()[1]), headers, body
 
 
+@contextlib.asynccontextmanager
+async def connected(gateway: Gateway) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection of one's own, for what no HTTP client sends; all of it is over in 30 seconds."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.rest_port, limit=1024)
+    try:
+        async with asyncio.timeout(30):
+            yield reader, writer
+    finally:
+        writer.close()
+
+
 class TestRates:
     async def test_both_ports_share_a_rate_and_say_when_to_come_back(
         self, arguments: tuple[str, ...], echo: tuple[Echo, int], tmp_path: Path
@@ -83,6 +105,9 @@ class TestRates:
             assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert 1 <= _retry_info(error.value).retry_delay.seconds <= 10
             assert (await gateway.http.get("/healthz")).status_code == 200
+            page = await gateway.http.get("/", headers={"x-request-id": "mine"})
+            assert (page.status_code, page.headers["x-request-id"]) == (429, "mine")
+            assert 1 <= int(page.headers["retry-after"]) <= 10
 
 
 class TestOverload:
@@ -130,6 +155,29 @@ class TestOverload:
             for stream in streams:
                 stream.cancel()
 
+    async def test_health_and_reflection_stream_within_the_same_bound(
+        self, arguments: tuple[str, ...], tmp_path: Path
+    ) -> None:
+        few = {"UHM_MAX_STREAMS": "2", "UHM_CALLER_SHARE": "1", "UHM_SERVICE_SHARE": "1"}
+        async with running(*arguments, log=tmp_path / "log", environment=few) as gateway:
+            health = health_pb2_grpc.HealthStub(gateway.channel)
+            reflection = reflection_pb2_grpc.ServerReflectionStub(gateway.channel)
+            ours = health_pb2.HealthCheckRequest(service=SERVICE)
+            watch = health.Watch(ours)
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+            listing = reflection.ServerReflectionInfo()
+            await listing.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+            names = {service.name for service in (await listing.read()).list_services_response.service}
+            assert SERVICE in names
+            for more in (health.Watch(ours), reflection.ServerReflectionInfo()):
+                with pytest.raises(grpc.aio.AioRpcError) as error:
+                    await more.read()
+                assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+                assert _retry_info(error.value).retry_delay.seconds == 1
+            assert (await health.Check(ours)).status == health_pb2.HealthCheckResponse.SERVING
+            watch.cancel()
+            listing.cancel()
+
 
 class TestHeads:
     @pytest.mark.parametrize(
@@ -142,6 +190,7 @@ class TestHeads:
             (b"GET /v1/say/x HTTP/1.1\r\nA: " + b"b" * 5000, 431),
             (b"POST /v1/say HTTP/1.1\r\nContent-Length: 2\r\n" + b"A: b\r\n" * 21 + b"\r\n{}", 431),
             (b"what is this\r\n\r\n", 400),
+            (CHAT % (b"/v1/chat", b"A: b\r\n" * 20), 431),
         ],
     )
     async def test_too_much_is_refused_in_the_form_of_the_api(
@@ -149,11 +198,62 @@ class TestHeads:
     ) -> None:
         answered, headers, body = await sent(impatient, head)
         assert (answered, headers["connection"], json.loads(body)["details"]) == (status, "close", [])
+        assert (headers["x-content-type-options"], headers["cache-control"]) == ("nosniff", "no-store")
+        assert len(headers["x-request-id"]) == 32
+
+    async def test_a_refusal_is_for_the_request_that_named_itself(self, impatient: Gateway) -> None:
+        head = b"GET /v1/say/x HTTP/1.1\r\nX-Request-Id: mine\r\n" + b"A: b\r\n" * 21 + b"\r\n"
+        assert (await sent(impatient, head))[1]["x-request-id"] == "mine"
 
     async def test_what_is_just_within_the_limits_is_served(self, impatient: Gateway) -> None:
         headers = b"".join(b"A%d: b\r\n" % number for number in range(17)) + b"B: " + b"c" * 2000 + b"\r\n"
         request = b"GET /v1/say/" + b"x" * 900 + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + headers + b"\r\n"
         assert (await sent(impatient, request))[0] == 200
+
+
+class TestPipelines:
+    """Requests that are sent before the one before them is answered (RFC 9112, section 9.3.2)."""
+
+    @pytest.mark.parametrize("path", [b"/v1/hang", b"/v1/hang:stream"])
+    @pytest.mark.parametrize(
+        "second",
+        [
+            b"garbage\r\n\r\n",
+            b"GET /v1/say/" + b"x" * 5000,
+            b"GET /v1/say/x HTTP/1.1\r\nHost: ",
+            b"POST /v1/say HTTP/1.1\r\nContent-Length: 4000\r\n\r\n{",
+            CHAT % (b"/v1/chat", b""),
+        ],
+    )
+    async def test_the_first_answer_is_whole_whatever_comes_after_it(
+        self, impatient: Gateway, upstream: Echo, path: bytes, second: bytes
+    ) -> None:
+        async with connected(impatient) as (reader, writer):
+            writer.write(b"GET %b HTTP/1.1\r\nHost: x\r\nGrpc-Timeout: 5S\r\n\r\n" % path)
+            await until(upstream.hanging.is_set)
+            await asyncio.sleep(0.2)
+            writer.write(second)
+            answer = await reader.read()
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert b'"code":4,' in answer
+        assert answer.startswith(b"HTTP/1.1 504 ") or answer.endswith(b"\r\n0\r\n\r\n")
+
+    async def test_only_so_many_are_kept(self, impatient: Gateway, upstream: Echo) -> None:
+        async with connected(impatient) as (reader, writer):
+            writer.write(b"GET /v1/hang HTTP/1.1\r\nHost: x\r\nGrpc-Timeout: 1S\r\n\r\n")
+            await until(upstream.hanging.is_set)
+            writer.write(b"GET /v1/say/x HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
+            answers = (await reader.read()).split(b"HTTP/1.1 ")[1:]
+        assert Counter(answer[:3] for answer in answers) == {b"504": 1, b"200": PIPELINED}
+        assert [b"connection: close" in answer for answer in answers] == [False] * PIPELINED + [True]
+
+    async def test_who_goes_has_its_first_call_cancelled(self, impatient: Gateway, upstream: Echo) -> None:
+        async with connected(impatient) as (_, writer):
+            writer.write(b"GET /v1/hang HTTP/1.1\r\nHost: x\r\n\r\n")
+            await until(upstream.hanging.is_set)
+            writer.write(b"GET /v1/say/x HTTP/1.1\r\nHost: x\r\n\r\n")
+            await asyncio.sleep(0.2)
+        await asyncio.wait_for(upstream.cancelled.wait(), 5)
 
 
 class TestSlowClients:
@@ -177,6 +277,7 @@ class TestSlowClients:
             (b"POST /v1/say HTTP/1.1\r\nContent-Length: 400\r\n\r\n{", b""),
             (b"POST /v1/say HTTP/1.1\r\nContent-Length: 4000\r\n\r\n{", b" " * 200),
             (b"POST /v1/join HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", b""),
+            (b"POST /v1/say HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n" * 30),
         ],
     )
     async def test_what_does_not_come_in_time_is_answered_408(
@@ -198,17 +299,39 @@ class TestSlowClients:
         upstream.taking.set()
         assert (await call).json()["count"] == str(8 << 20)
 
-    async def test_a_client_that_does_not_read_is_left(self, impatient: Gateway, upstream: Echo) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", impatient.rest_port, limit=1024)
-        writer.write(b"GET /v1/flood HTTP/1.1\r\nHost: x\r\n\r\n")
-        await until(lambda: upstream.flooded)
-        await asyncio.sleep(6)
-        with contextlib.suppress(ConnectionResetError):
-            async with asyncio.timeout(10):
+    @pytest.mark.parametrize("head", [b"GET /v1/flood HTTP/1.1\r\nHost: x\r\n\r\n", CHAT % (b"/v1/flood", b"")])
+    async def test_a_client_that_does_not_read_is_left(self, impatient: Gateway, upstream: Echo, head: bytes) -> None:
+        async with connected(impatient) as (reader, writer):
+            writer.write(head)
+            await until(lambda: upstream.flooded)
+            await asyncio.sleep(6)
+            with contextlib.suppress(ConnectionResetError):
                 while await reader.read(1 << 20):
                     pass
         assert upstream.flooded < 256
-        writer.close()
+
+    async def test_a_stream_of_chunks_may_be_slow(self, impatient: Gateway) -> None:
+        """A stream has no rate to keep to, as a body that is held in memory has."""
+        begun = b"POST /v1/join HTTP/1.1\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        assert (await sent(impatient, begun, slowly=b"1\r\n \r\n" * 10 + b"0\r\n\r\n"))[0] == 200
+
+    async def test_a_tls_handshake_that_does_not_come_is_ended(
+        self, arguments: tuple[str, ...], tmp_path: Path
+    ) -> None:
+        pair = Authority(tmp_path, name="ours").sign("gateway")
+        environment = IMPATIENT | {"UHM_TLS_CERTIFICATE": str(pair.certificate), "UHM_TLS_KEY": str(pair.key)}
+        log = tmp_path / "log"
+        async with running(*arguments, log=log, environment=environment) as gateway, connected(gateway) as (reader, _):
+            assert await reader.read() == b""
+
+    async def test_clients_that_vanish_are_noticed(self) -> None:
+        """Their systems are asked whether they are there."""
+        with listening("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+            accepted, _ = listener.accept()
+            with accepted:
+                assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+                found = {option: accepted.getsockopt(socket.IPPROTO_TCP, option) for option in KEEPALIVE}
+        assert found == KEEPALIVE
 
     async def test_connections_have_a_bound(self, arguments: tuple[str, ...], tmp_path: Path) -> None:
         few = {"UHM_MAX_CONNECTIONS": "5"}
@@ -216,6 +339,11 @@ class TestSlowClients:
             opened = [await asyncio.open_connection("127.0.0.1", gateway.rest_port) for _ in range(5)]
             status, headers, _ = await sent(gateway, b"")
             assert (status, headers["retry-after"]) == (503, "1")
+            for _, writer in opened:
+                writer.write(CHAT % (b"/v1/chat", b""))
+            for reader, _ in opened:
+                assert (await reader.readline()).startswith(b"HTTP/1.1 101 ")
+            assert (await sent(gateway, b""))[0] == 503
             for _, writer in opened:
                 writer.close()
             await _served(gateway, "/v1/say/x")

@@ -158,6 +158,12 @@ class TestGzip:
         assert answer.headers.get("content-encoding") == encoding
         assert ("accept-encoding" in answer.headers.get("vary", "")) == (text == LONG)
 
+    @pytest.mark.parametrize(("text", "vary"), [("x" * 2000, "accept-encoding"), ("x", None)])
+    async def test_what_is_known_varies_as_its_answer_does(self, gateway: Gateway, text: str, vary: str | None) -> None:
+        known = {"if-none-match": (await gateway.http.get(f"/v1/say/{text}")).headers["etag"]}
+        answer = await gateway.http.get(f"/v1/say/{text}", headers=known)
+        assert (answer.status_code, answer.headers.get("vary")) == (304, vary)
+
     async def test_streams_go_out_as_they_are(self, gateway: Gateway) -> None:
         answer = await gateway.http.get("/v1/count/200", headers={"accept-encoding": "gzip"})
         assert "content-encoding" not in answer.headers

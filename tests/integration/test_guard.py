@@ -178,6 +178,15 @@ class Walk:
         withdrawn = user_pb2.DeleteInvitationRequest(id=made[1].invitation.id)
         await self.auth.users.DeleteInvitation(withdrawn, metadata=bearer(self.admin))
         await refusal(self.auth.register("carl", self.password("carl"), invitation=made[1].code))
+        confused = [
+            self.auth.register(self.password("typed as name"), "test"),
+            self.auth.users.DeleteInvitation(
+                user_pb2.DeleteInvitationRequest(id=made[1].code), metadata=bearer(self.admin)
+            ),
+            self.auth.auth.DeleteSession(auth_pb2.DeleteSessionRequest(id=self.admin), metadata=bearer(self.admin)),
+        ]
+        for call in confused:
+            await refusal(call, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)
 
     async def guesses(self) -> None:
         await refusal(self.auth.log_in("bob", self.password("wrong")))
@@ -224,6 +233,8 @@ class Walk:
         made = await self.auth.keys.CreateApiKey(request, metadata=bearer(token))
         self.secrets.add(made.key.rpartition(f"{made.api_key.id}_")[2])
         await self.auth.auth.GetCurrentUser(auth_pb2.GetCurrentUserRequest(), metadata=bearer(made.key))
+        mistaken = api_key_pb2.DeleteApiKeyRequest(id=made.key)
+        await refusal(self.auth.keys.DeleteApiKey(mistaken, metadata=bearer(token)), grpc.StatusCode.NOT_FOUND)
         await self.auth.keys.DeleteApiKey(api_key_pb2.DeleteApiKeyRequest(id=made.api_key.id), metadata=bearer(token))
         await refusal(self.auth.auth.GetCurrentUser(auth_pb2.GetCurrentUserRequest(), metadata=bearer(made.key)))
 
@@ -298,6 +309,22 @@ async def test_nothing_in_the_audit_log_is_changed_on_postgresql(running, postgr
             await database.close()
         token = (await auth.log_in("ann", "test")).access_token
         assert [event.event for event in await auth.events(token)] == ["login.succeeded", "user.created"]
+
+
+async def test_a_database_that_is_away_for_a_while(running, postgres, postgres_url):
+    """Calls are told to try again, nothing that runs beside them gives up, and what was stored is there."""
+    async with running(UHM_DATABASE_URL=postgres_url) as auth:
+        await auth.register("ann", "test")
+        postgres.halt()
+        try:
+            for _ in range(8):  # in the rhythm of what polls, and longer than it waits
+                error = await refusal(auth.log_in("ann", "test"), grpc.StatusCode.UNAVAILABLE)
+                assert error.details().startswith("The database does not answer.")
+                await asyncio.sleep(0.4)
+        finally:
+            postgres.run()
+        token = (await auth.log_in("ann", "test")).access_token
+        assert (await auth.events(token))[-1].event == "user.created"
 
 
 async def test_a_hundred_guesses_at_once_over_two_replicas(running, postgres_url):

@@ -330,6 +330,24 @@ async def test_a_create_that_is_repeated_after_a_crash_makes_no_second_machine(w
     assert await create(client, command=FOREVER, wait="running") == again
 
 
+async def test_one_that_ran_and_went_before_anybody_was_told_does_not_run_again(world):
+    client = world.client(key="once")
+    ports = [pb.PortMapping(guest_port=80)]  # on which nobody listens, so that it is answered when it has ended
+    brief = {"command": ["sleep", "5"], "ports": ports, "auto_remove": True, "wait": "listening"}
+    cut = asyncio.ensure_future(create(client, **brief))
+    directory = world.state_dir / "machines"
+    assert await eventually(lambda: any("started" in path.read_text() for path in directory.glob("*/events")))
+    world.kill()
+    with contextlib.suppress(grpc.aio.AioRpcError):
+        await cut
+    assert await eventually(lambda: any(directory.glob("*/exit")), within=60)
+    await world.start()
+    for _ in range(2):
+        with refused(grpc.StatusCode.FAILED_PRECONDITION, "has ended and was removed"):
+            await create(client, **brief)
+    assert world.machine_dirs() == []
+
+
 async def test_stop_start_and_delete_at_once_are_sane(world):
     client = world.client()
     machine = await create(client, command=FOREVER)

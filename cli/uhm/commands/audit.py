@@ -41,13 +41,13 @@ def _moment(since: str | None) -> str | None:
     """A time as protobuf's JSON has it."""
     if since is None:
         return None
-    if AGE.fullmatch(since):
-        then = datetime.now(UTC) - timedelta(seconds=seconds(since))
-    else:
-        try:
-            then = datetime.fromisoformat(since)
-        except ValueError as error:
-            raise click.BadParameter(
-                f"{since!r} is neither an age such as 2h nor a time such as 2026-01-31T12:00Z."
-            ) from error
-    return then.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    try:
+        if AGE.fullmatch(since):
+            then = datetime.now(UTC) - timedelta(seconds=seconds(since))
+        else:
+            then = datetime.fromisoformat(since).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise click.BadParameter(
+            f"{since!r} is neither an age such as 2h nor a time such as 2026-01-31T12:00Z."
+        ) from error
+    return f"{then.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"

@@ -11,7 +11,13 @@ from uhm.each import for_each
 from uhm.output import Output, with_output
 from uhm.values import seconds
 
-__all__ = ["keys"]
+__all__ = ["SCOPES", "keys"]
+
+SCOPES = (
+    *("account.read", "audit.read", "images.read", "images.write", "machines.read", "machines.write"),
+    *("registries.read", "registries.write", "storage.read", "storage.write", "users.read"),
+)
+"""All that there are; which of them a user may give is for the server to say."""
 
 
 @click.group()
@@ -27,12 +33,16 @@ def keys() -> None:
     "scopes",
     multiple=True,
     required=True,
-    help="What it may be used for, such as images.read or machines.write, which includes reading. Repeatable.",
+    help=f"What it may be used for; repeatable. One of {', '.join(SCOPES)}; who may write may read.",
 )
 @click.option("--ttl", metavar="TIME", help="How long it is good, such as 12h, 30d.  [default: until it is deleted]")
 @with_output
 def create(output: Output, *, name: str, scopes: tuple[str, ...], ttl: str | None) -> None:
-    """Make a key NAME and print it; it is shown this once."""
+    """Make a key NAME and print it; it is shown this once.
+
+    Creating machines takes images.read beside machines.write: the image is asked for with the same key.
+    audit.read and users.read are for administrators.
+    """
     from uhm.client import connect  # noqa: PLC0415 - heavy
 
     request: dict[str, Any] = {"name": name, "scopes": list(scopes)}

@@ -1,135 +1,162 @@
-"""`uhm register`, `login`, `logout`, `whoami`, `passwd`: whoever sits here."""
+"""`uhm users`, `invitations`, `signing-keys`: for administrators."""
 
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
+from typing import Any
 
 import click
 
-from uhm.credentials import Credentials, CredentialStore
+from uhm.each import for_each
 from uhm.errors import CommandError
 from uhm.output import Output, with_output
+from uhm.values import seconds
 
-__all__ = ["login", "logout", "passwd", "register", "whoami"]
-
-
-def _password(given: str | None, *, what: str = "Password", confirm: bool = False) -> str:
-    """The one given, else asked for on a terminal, else a line of standard input."""
-    if given is not None:
-        return given
-    if sys.stdin.isatty():
-        answer: str = click.prompt(what, hide_input=True, confirmation_prompt=confirm, err=True)
-        return answer
-    line = sys.stdin.readline().rstrip("\r\n")
-    if not line:
-        raise click.UsageError(f"{what} is not given: as an argument, at the prompt or on standard input.")
-    return line
+__all__ = ["invitations", "signing_keys", "users"]
 
 
-@click.command()
-@click.argument("name")
-@click.argument("password", required=False)
-@click.option("--invitation", metavar="CODE", default="", help="The code of an invitation, where one is needed.")
+@click.group()
+def users() -> None:
+    """Users of the server, for administrators; the first who registers is one."""
+
+
+@users.command("ls")
 @with_output
-def register(output: Output, *, name: str, password: str | None, invitation: str) -> None:
-    """Register a user. Asks for the password where it is not given."""
-    from uhm.client import Client, server_url  # noqa: PLC0415 - heavy
+def list_users(output: Output) -> None:
+    """List users by name."""
+    from uhm.client import connect  # noqa: PLC0415 - heavy
+    from uhm.render.accounts import users_table  # noqa: PLC0415
 
-    body = {"username": name, "password": _password(password, confirm=True)}
-    if invitation:
-        body["invitation"] = invitation
-    answer = Client(server_url()).post("/api/v1/user/create", body)
-    output.say(f"Registered {answer['username']}; `uhm login {answer['username']}` logs in.")
+    found = connect().pages("/api/v1/users", field="users")
+    output.say(users_table(found, now=datetime.now(UTC)))
+    output.document({"users": found})
+
+
+@users.command()
+@click.argument("name")
+@click.option("--role", type=click.Choice(["user", "admin"]), help="What the user may do.")
+@click.option("--disable/--enable", "disabled", default=None, help="Whether the user is kept out.")
+@with_output
+def update(output: Output, *, name: str, role: str | None, disabled: bool | None) -> None:
+    """Change a user's role, or disable or enable a user. It ends all of the user's sessions."""
+    from uhm.client import connect, segment  # noqa: PLC0415 - heavy
+
+    changes = {"role": role, "disabled": disabled}
+    wanted = {field: value for field, value in changes.items() if value is not None}
+    if not wanted:
+        raise click.UsageError("Nothing is to be changed: give --role, --disable or --enable.")
+    answer = connect().patch(f"/api/v1/users/{segment(name)}", wanted)
+    state = "disabled" if answer.get("disabled") else "enabled"
+    output.say(f"{answer['username']}: {answer['role']}, {state}")
     output.document(answer)
 
 
-@click.command()
+@users.command("rm")
+@click.argument("name", nargs=-1, required=True)
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@with_output
+def remove_users(output: Output, *, name: tuple[str, ...], yes: bool) -> None:
+    """Delete users with all that they have: machines, images, credentials. Their names stay taken."""
+    from uhm.client import connect, segment  # noqa: PLC0415 - heavy
+
+    if not yes:
+        _confirm(f"Delete {', '.join(name)} with all machines and images?")
+    client = connect()
+
+    def delete(one: str) -> dict[str, Any]:
+        client.delete(f"/api/v1/users/{segment(one)}")
+        output.say(f"Deleted {one}")
+        return {"username": one}
+
+    output.document({"users": for_each(name, delete)})
+
+
+@users.command()
 @click.argument("name")
-@click.option("--password", "-p", help="Asked for, or read from standard input, where it is not given.")
+@click.option("--ttl", metavar="TIME", help="How long the code is good, such as 2h, up to 30d.  [default: 1d]")
 @with_output
-def login(output: Output, *, name: str, password: str | None) -> None:
-    """Log in; later commands use the session until `uhm logout`."""
-    from uhm.client import Client, server_url  # noqa: PLC0415 - heavy
+def reset_password(output: Output, *, name: str, ttl: str | None) -> None:
+    """Print a code with which a user who has forgotten the password sets a new one, once."""
+    from uhm.client import connect, segment  # noqa: PLC0415 - heavy
 
-    client = Client(server_url())
-    access, refresh = client.login(name, _password(password))
-    _save(client.url, Credentials(username=name, access_token=access, refresh_token=refresh))
-    output.say(f"Logged in as {name} on {client.url}.")
-    output.document({"username": name, "url": client.url})
-
-
-@click.command()
-@click.option("--everywhere", is_flag=True, help="End all of your sessions, not only this one.")
-@with_output
-def logout(output: Output, *, everywhere: bool) -> None:
-    """End the session here and on the server."""
-    from uhm.client import connect, server_url  # noqa: PLC0415 - heavy
-
-    url = server_url()
-    saved = CredentialStore.default().load(url)
-    if saved is not None:
-        try:
-            connect().post("/api/v1/token/revoke", {"everywhere": True} if everywhere else None)
-        except CommandError as error:
-            if everywhere:  # the other sessions go on, so that this one may still be needed to end them
-                raise
-            output.note(f"Forgotten here, but the server was not told: {error}")
-        _save(url, None)
-    where = f"{url}, everywhere" if everywhere else url
-    output.say(f"Logged out of {where}." if saved else f"Nobody was logged in on {url}.")
-    output.document({"url": url, "logged_out": saved is not None})
-
-
-@click.command()
-@with_output
-def whoami(output: Output) -> None:
-    """Say who is logged in."""
-    from uhm.client import connect  # noqa: PLC0415 - heavy
-
-    answer = connect().get("/api/v1/user")
-    output.say(answer["username"])
+    answer = connect().post(f"/api/v1/users/{segment(name)}:createPasswordReset", _ttl(ttl))
+    output.note(f"Hand it to {name}: `uhm passwd {name} --code …` sets the new password.")
+    output.say(answer["code"])
     output.document(answer)
 
 
-@click.command()
-@click.argument("name", required=False)
-@click.option("--code", help="The code that an administrator handed out to NAME, whose password was forgotten.")
-@click.option("--current-password", help="Asked for, or read from standard input, where it is not given.")
-@click.option("--new-password", help="The same; on standard input it is the second line.")
+@click.group()
+def invitations() -> None:
+    """Invitations, each of which lets one user register, for administrators."""
+
+
+@invitations.command()
+@click.option("--role", type=click.Choice(["user", "admin"]), default="user", show_default=True)
+@click.option("--ttl", metavar="TIME", help="How long it is good, such as 12h, up to 90d.  [default: 7d]")
 @with_output
-def passwd(
-    output: Output, *, name: str | None, code: str | None, current_password: str | None, new_password: str | None
-) -> None:
-    """Change your password, which ends all of your other sessions; or with --code set NAME's."""
-    if (name is None) != (code is None):
-        raise click.UsageError("NAME and --code go together.")
-    if name is None:
-        _change_password(output, current=current_password, new=new_password)
-        return
-    from uhm.client import Client, server_url  # noqa: PLC0415 - heavy
-
-    new = _password(new_password, what="New password", confirm=True)
-    Client(server_url()).post("/api/v1/user:resetPassword", {"username": name, "code": code, "new_password": new})
-    output.say(f"The password of {name} is set; `uhm login {name}` logs in.")
-    output.document({"username": name})
-
-
-def _change_password(output: Output, *, current: str | None, new: str | None) -> None:
+def create(output: Output, *, role: str, ttl: str | None) -> None:
+    """Make an invitation and print its code; it is shown this once."""
     from uhm.client import connect  # noqa: PLC0415 - heavy
+
+    answer = connect().post("/api/v1/invitations", {"role": role} | _ttl(ttl))
+    output.note("`uhm register NAME --invitation CODE` registers one user with it.")
+    output.say(answer["code"])
+    output.document(answer)
+
+
+@invitations.command("ls")
+@with_output
+def list_invitations(output: Output) -> None:
+    """List invitations that can still be used, the newest first."""
+    from uhm.client import connect  # noqa: PLC0415 - heavy
+    from uhm.render.accounts import invitations_table  # noqa: PLC0415
+
+    found = connect().pages("/api/v1/invitations", field="invitations")
+    output.say(invitations_table(found, now=datetime.now(UTC)))
+    output.document({"invitations": found})
+
+
+@invitations.command("rm")
+@click.argument("invitation", nargs=-1, required=True)
+@with_output
+def remove_invitations(output: Output, *, invitation: tuple[str, ...]) -> None:
+    """Withdraw invitations by id."""
+    from uhm.client import connect, segment  # noqa: PLC0415 - heavy
 
     client = connect()
-    username = client.get("/api/v1/user")["username"]
-    body = {
-        "current_password": _password(current, what="Current password"),
-        "new_password": _password(new, what="New password", confirm=True),
-    }
-    answer = client.post("/api/v1/user:changePassword", body)
-    client.tokens.replace(answer["access_token"], answer["refresh_token"])
-    output.say(f"The password of {username} is changed, and all other sessions have ended.")
-    output.document({"username": username})
+
+    def withdraw(one: str) -> dict[str, Any]:
+        client.delete(f"/api/v1/invitations/{segment(one)}")
+        output.say(f"Withdrew {one}")
+        return {"id": one}
+
+    output.document({"invitations": for_each(invitation, withdraw)})
 
 
-def _save(url: str, credentials: Credentials | None) -> None:
-    store = CredentialStore.default()
-    with store.lock():
-        store.save(url, credentials)
+@click.group()
+def signing_keys() -> None:
+    """The keys that tokens are signed with, for administrators."""
+
+
+@signing_keys.command()
+@with_output
+def rotate(output: Output) -> None:
+    """Sign with another key from now on; tokens that were signed before stay good until they expire."""
+    from uhm.client import connect  # noqa: PLC0415 - heavy
+
+    answer = connect().post("/api/v1/signing_keys:rotate")
+    output.say(f"Tokens are signed with {answer['kid']} now.")
+    output.document(answer)
+
+
+def _confirm(question: str) -> None:
+    """Asks. Raises UsageError where nobody can be asked, CommandError for a no."""
+    if not sys.stdin.isatty():
+        raise click.UsageError("Nobody is there to be asked: give --yes.")
+    if not click.confirm(question, err=True):
+        raise CommandError("Nothing was deleted.")
+
+
+def _ttl(text: str | None) -> dict[str, Any]:
+    return {} if text is None else {"ttl": f"{seconds(text)}s"}

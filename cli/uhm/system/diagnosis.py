@@ -55,7 +55,7 @@ class Diagnosis:
         record = self.record
         return {
             "ok": self.ok,
-            "checks": [asdict(finding) for finding in self.findings],
+            "checks": [asdict(finding) | ({"lack": ""} if finding.ok else {}) for finding in self.findings],
             "system": {
                 "running": record is not None,
                 "left_behind": self.left_behind,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CLIENT_VARIABLES",
     "DOCKER",
+    "KEY_FILE",
     "NATS",
     "STOP_ORDER",
     "Program",
@@ -37,6 +38,8 @@ DOCKER = "docker"
 STOP_ORDER = ("gateway", "machines", "builder", "worker", "auth", NATS, DOCKER)
 # For the command line itself; the services have no use for them.
 CLIENT_VARIABLES = frozenset({"UHM_TOKEN", "UHM_URL"})
+# For one service at a time: all would encrypt, and sign page tokens, with the same key.
+KEY_FILE = "UHM_KEY_FILE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,9 +99,9 @@ def _gateway(record: SystemRecord) -> Program:
 def environment(
     layout: Layout, *, ports: InternalPorts, nats_token: str, engine: Engine, inherited: Mapping[str, str]
 ) -> dict[str, str]:
-    """What all services are told: where the others are, and every UHM_* that this process was told."""
+    """What all services are told: where the others are, and every UHM_* that this process was told and is for all."""
     told = {name: value for name, value in inherited.items() if name.startswith("UHM_")}
-    told = {name: value for name, value in told.items() if name not in CLIENT_VARIABLES}
+    told = {name: value for name, value in told.items() if name not in CLIENT_VARIABLES | {KEY_FILE}}
     return (
         built_tools()
         | ({"UHM_KVM": "true"} if kvm_works(layout) else {})

@@ -14,7 +14,7 @@ from uhm.system.engine import Engine, choose_engine
 from uhm.system.health import Check, checks
 from uhm.system.ports import holder_of, is_free
 from uhm.system.processes import read_process
-from uhm.system.programs import Program, environment, programs
+from uhm.system.programs import KEY_FILE, Program, environment, programs
 from uhm.system.record import SystemRecord, load_internal_ports, nats_token, write_private
 from uhm.system.stop import clear, system_lock
 from uhm.system.supervisor import SUPERVISOR, ProgramState, Supervisor, start_supervisor
@@ -123,6 +123,8 @@ def _new_record(layout: Layout, *, options: Options, report: Report, new_ports: 
     ports = load_internal_ports(layout, anew=new_ports, avoid=public)
     engine = _engine(layout, options=options)
     report.note(engine.note)
+    if os.environ.get(KEY_FILE):
+        report.note(f"{KEY_FILE} is for one service: each has its own below {layout.state_dir / 'keys'} here.")
     token = nats_token(layout)
     write_private(layout.run_dir / "nats.conf", nats.configuration(port=ports.nats, token=token))
     record = SystemRecord(

@@ -92,11 +92,15 @@ class Accounts:
         return UserPage(users=shown, next_token=next_token)
 
     async def update(self, username: str, change: Change, *, actor: str) -> User:
-        """Changes a user, and answers how the user is then. Raises UserNotFound, InvalidRole or LastAdministrator."""
+        """Changes a user, and answers how the user is then.
+
+        Raises NoAdministrator, UserNotFound, InvalidRole or LastAdministrator.
+        """
         if change.role is not None:
             check_role(change.role)
         now = int(self._clock())
         async with self._users.changing() as transaction:
+            await self._users.check_administers(transaction, actor)
             before = await self._find(transaction, username)
             after = change.of(before, now=now)
             if after == before:
@@ -110,24 +114,32 @@ class Accounts:
         return after
 
     async def delete(self, username: str, *, actor: str) -> None:
-        """Deletes a user. Raises UserNotFound or LastAdministrator."""
-        now = int(self._clock())
+        """Deletes a user. Raises NoAdministrator, UserNotFound or LastAdministrator."""
         async with self._users.changing() as transaction:
-            user = await self._find(transaction, username)
-            await self._keep_an_administrator(transaction, user, None)
-            await self._users.delete(transaction, user, now=now)
-            await self._grants.end(transaction, user, None, now=now)
-            await self._outbox.add(
-                transaction, USERS_DELETED, {"username": user.username}, message_id=f"{user.username}-deleted"
-            )
-            await append(transaction, entry(Event.USER_DELETED, username=username, actor=actor))
-        self._outbox.wake()
-        await self._grants.announce()
+            await self._users.check_administers(transaction, actor)
+            await self._delete(transaction, username, actor=actor)
+        await self._announce_deletion()
 
     async def delete_caller(self, username: str, password: str) -> None:
         """Deletes whoever calls. Raises TooManyAttempts, WrongPassword or LastAdministrator."""
         await self._credentials.confirm(username, password)
-        await self.delete(username, actor=username)
+        async with self._users.changing() as transaction:
+            await self._delete(transaction, username, actor=username)
+        await self._announce_deletion()
+
+    async def _delete(self, transaction: AsyncSession, username: str, *, actor: str) -> None:
+        now = int(self._clock())
+        user = await self._find(transaction, username)
+        await self._keep_an_administrator(transaction, user, None)
+        await self._users.delete(transaction, user, now=now)
+        await self._grants.end(transaction, user, None, now=now)
+        await self._outbox.add(transaction, USERS_DELETED, {"username": user.username, "deleted_at": now})
+        await append(transaction, entry(Event.USER_DELETED, username=username, actor=actor))
+
+    async def _announce_deletion(self) -> None:
+        """Has the other services told of what was committed, and this process know it."""
+        self._outbox.wake()
+        await self._grants.announce()
 
     async def _find(self, transaction: AsyncSession, username: str) -> User:
         user = await self._users.find(transaction, username) if is_username(username) else None

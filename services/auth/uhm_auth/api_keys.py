@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from uhm_auth.audit import AuditLog
-    from uhm_auth.revocations import RevocationFeed
+    from uhm_auth.revocation_feed import RevocationFeed
     from uhm_auth.stores.api_keys import ApiKeyStore
     from uhm_common.identity import Identity
     from uhm_common.paging import PageTokens
@@ -111,7 +111,8 @@ class ApiKeys:
     async def delete(self, owner: Identity, key_id: str) -> None:
         """Ends one of the caller's keys: every service refuses it within seconds. Raises ApiKeyNotFound."""
         if not ID.fullmatch(key_id):
-            raise ApiKeyNotFound(f"{key_id[:80]!r} is not the id of an API key.", hint="Look at the list.")
+            # It may be the key itself, and is not repeated.
+            raise ApiKeyNotFound("That is not the id of an API key.", hint="Look at the list.")
         deleted = entry(Event.API_KEY_DELETED, username=owner.username, actor=owner.username, key=key_id)
         await self._store.revoke(key_id, username=owner.username, now=int(self._clock()), entry=deleted)
         await self._feed.refresh()
@@ -145,7 +146,7 @@ class ApiKeys:
 
     async def _refuse(self, reason: str, *, username: str = "", **fields: str) -> NoReturn:
         refused = entry(Event.API_KEY_REFUSED, username=username, reason=reason, **fields)
-        await self._audit.write_seldom(refused, about=f"{reason} {fields.get('key', '')}")
+        await self._audit.write_seldom(refused, about=f"{reason} {username}")
         raise ApiKeyRefused("The API key is not good.", hint="Make another with POST /api/v1/api_keys.")
 
 
@@ -175,4 +176,4 @@ def _check_scopes(scopes: Sequence[str], owner: Identity) -> None:
         raise InvalidApiKey("An API key needs at least one scope.", hint=hint)
     for scope in scopes:
         if scope not in offered:
-            raise InvalidApiKey(f"There is no scope {scope[:80]!r} for you.", hint=hint, scope=scope[:80])
+            raise InvalidApiKey(f"There is no scope {scope[:80]!r} for you.", hint=hint)

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uhm_auth.accounts import Accounts
-from uhm_auth.api_key_servicer import SERVICE_NAME as API_KEY_SERVICE
-from uhm_auth.api_key_servicer import ApiKeyServicer
 from uhm_auth.api_keys import ApiKeys
 from uhm_auth.audit import AuditLog
-from uhm_auth.audit_servicer import SERVICE_NAME as AUDIT_SERVICE
-from uhm_auth.audit_servicer import AuditServicer
 from uhm_auth.credentials import Credentials
 from uhm_auth.grants import Grants
 from uhm_auth.invitations import Invitations
 from uhm_auth.keys import SigningKeys
+from uhm_auth.logins import Logins
 from uhm_auth.models import OUTBOX, VERSION_TABLE, Base
 from uhm_auth.password_changes import PasswordChanges
 from uhm_auth.passwords import PasswordHasher
 from uhm_auth.registrar import Registrar
-from uhm_auth.revocations import RevocationFeed
-from uhm_auth.service import AuthService
-from uhm_auth.servicer import SERVICE_NAME, AuthServicer
+from uhm_auth.revocation_feed import RevocationFeed
+from uhm_auth.servicers.api_keys import SERVICE_NAME as API_KEY_SERVICE
+from uhm_auth.servicers.api_keys import ApiKeyServicer
+from uhm_auth.servicers.audit import SERVICE_NAME as AUDIT_SERVICE
+from uhm_auth.servicers.audit import AuditServicer
+from uhm_auth.servicers.auth import SERVICE_NAME, AuthServicer
+from uhm_auth.servicers.users import SERVICE_NAME as USER_SERVICE
+from uhm_auth.servicers.users import UserServicer
+from uhm_auth.servicers.verification import SERVICE_NAME as VERIFICATION_SERVICE
+from uhm_auth.servicers.verification import VerificationServicer
 from uhm_auth.sessions import Lifetimes, Sessions
 from uhm_auth.stores.api_keys import ApiKeyStore
 from uhm_auth.stores.audit import AuditStore
@@ -38,10 +42,6 @@ from uhm_auth.stores.signing_keys import SigningKeyStore
 from uhm_auth.stores.users import UserStore
 from uhm_auth.throttle import Throttle
 from uhm_auth.tokens import Tokens
-from uhm_auth.user_servicer import SERVICE_NAME as USER_SERVICE
-from uhm_auth.user_servicer import UserServicer
-from uhm_auth.verification_servicer import SERVICE_NAME as VERIFICATION_SERVICE
-from uhm_auth.verification_servicer import VerificationServicer
 from uhm_common.bootstrap import Server
 from uhm_common.boundary import Boundary
 from uhm_common.database import Database
@@ -49,6 +49,7 @@ from uhm_common.events import EventBus
 from uhm_common.logs import get_logger
 from uhm_common.outbox import Outbox
 from uhm_common.paging import PageTokens
+from uhm_common.repeating import repeat
 from uhm_common.revocations import Revocations
 from uhm_common.settings import database_url
 from uhm_common.vault import open_vault
@@ -62,14 +63,15 @@ from uhmalguhm.auth.v1 import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     import grpc
 
     from uhm_auth.settings import AuthSettings
+    from uhm_auth.throttle import Limits
     from uhm_common.vault import Vault
 
-__all__ = ["MIGRATIONS", "Core", "make_server", "open_core", "run"]
+__all__ = ["MIGRATIONS", "Core", "Domain", "make_core", "make_domain", "make_server", "open_core", "run"]
 
 log = get_logger()
 
@@ -107,15 +109,34 @@ async def open_core(settings: AuthSettings) -> AsyncIterator[Core]:
     database = Database(database_url(settings, service="auth"))
     try:
         await database.migrate(migrations=MIGRATIONS, metadata=Base.metadata, version_table=VERSION_TABLE)
-        core = _core(settings, database=database, vault=vault)
+        core = make_core(settings, database=database, vault=vault)
         await core.keys.open()
+        _leave_key_files(settings)
         await core.feed.refresh()
         yield core
     finally:
         await database.close()
 
 
-def _core(settings: AuthSettings, *, database: Database, vault: Vault) -> Core:
+def _leave_key_files(settings: AuthSettings) -> None:
+    """Deletes the key that earlier versions kept in the clear: those that sign are in the database, encrypted."""
+    former = settings.state_dir / "auth" / "keys" / "signing.pem"
+    try:
+        former.unlink()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        log.warning("signing_key_file.not_deleted", path=str(former), error=repr(error))
+    else:
+        log.info("signing_key_file.deleted", path=str(former))
+    if settings.signing_key_file is not None:
+        log.warning("signing_key_file.not_used", path=str(settings.signing_key_file), setting="UHM_SIGNING_KEY_FILE")
+
+
+def make_core(
+    settings: AuthSettings, *, database: Database, vault: Vault, clock: Callable[[], float] = time.time
+) -> Core:
+    """Wires what a database and a vault are enough for."""
     lifetimes = Lifetimes(
         refresh=settings.refresh_token_seconds,
         longest=settings.longest_session_seconds,
@@ -124,13 +145,16 @@ def _core(settings: AuthSettings, *, database: Database, vault: Vault) -> Core:
     page_tokens = PageTokens(vault)
     session_store = SessionStore(database, told_seconds=settings.told_seconds, most=settings.sessions_per_user)
     audit = AuditLog(database)
-    feed = RevocationFeed(RevocationStore(database), Revocations())
-    api_keys = ApiKeys(ApiKeyStore(database), audit, feed=feed, pages=page_tokens, most=settings.api_keys_per_user)
+    feed = RevocationFeed(RevocationStore(database), Revocations(clock=clock), clock=clock)
+    api_keys = ApiKeys(
+        ApiKeyStore(database), audit, feed=feed, pages=page_tokens, most=settings.api_keys_per_user, clock=clock
+    )
     keys = SigningKeys(
         SigningKeyStore(database),
         vault,
         signing_seconds=settings.signing_key_seconds,
         token_seconds=max(settings.refresh_token_seconds, settings.access_token_seconds),
+        clock=clock,
     )
     verifier = TokenVerifier(
         keys.verifying,
@@ -139,6 +163,7 @@ def _core(settings: AuthSettings, *, database: Database, vault: Vault) -> Core:
         leeway_seconds=settings.token_leeway_seconds,
         revocations=feed.revocations,
         api_keys=api_keys,
+        clock=clock,
     )
     tokens = Tokens(
         keys,
@@ -147,7 +172,15 @@ def _core(settings: AuthSettings, *, database: Database, vault: Vault) -> Core:
         audience=settings.token_audience,
         access_seconds=settings.access_token_seconds,
     )
-    sessions = Sessions(session_store, tokens, feed, lifetimes=lifetimes, page_tokens=page_tokens)
+    sessions = Sessions(
+        session_store,
+        tokens,
+        feed,
+        lifetimes=lifetimes,
+        page_tokens=page_tokens,
+        always_rotate=settings.rotate_refresh_tokens,
+        clock=clock,
+    )
     return Core(
         database=database,
         vault=vault,
@@ -169,18 +202,31 @@ class Domain:
 
     throttle: Throttle
     outbox: Outbox
-    service: AuthService
+    logins: Logins
     registrar: Registrar
     accounts: Accounts
     invitations: Invitations
     password_changes: PasswordChanges
 
 
-def _domain(settings: AuthSettings, core: Core, *, hasher: PasswordHasher, events: EventBus) -> Domain:
+def make_domain(
+    settings: AuthSettings,
+    core: Core,
+    *,
+    hasher: PasswordHasher,
+    events: EventBus,
+    limits: Limits | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Domain:
+    """Wires the rest; `limits` are those of the settings unless they are given."""
     users = UserStore(core.database)
     invitations, resets = InvitationStore(core.database), PasswordResetStore(core.database)
     throttle = Throttle(
-        FailureStore(core.database), core.audit, limits=settings.throttle_limits, key=core.vault.derive("throttle")
+        FailureStore(core.database),
+        core.audit,
+        limits=limits or settings.throttle_limits,
+        key=core.vault.derive("throttle"),
+        clock=clock,
     )
     credentials = Credentials(users, passwords=hasher, throttle=throttle, audit=core.audit)
     grants = Grants(core.session_store, invitations, resets, feed=core.feed)
@@ -188,9 +234,7 @@ def _domain(settings: AuthSettings, core: Core, *, hasher: PasswordHasher, event
     return Domain(
         throttle=throttle,
         outbox=outbox,
-        service=AuthService(
-            credentials, core.sessions, core.tokens, core.api_keys, always_rotate=settings.rotate_refresh_tokens
-        ),
+        logins=Logins(credentials, core.sessions, core.tokens, core.api_keys),
         registrar=Registrar(
             users,
             invitations,
@@ -198,9 +242,12 @@ def _domain(settings: AuthSettings, core: Core, *, hasher: PasswordHasher, event
             passwords=hasher,
             audit=core.audit,
             bootstrap_code=settings.bootstrap_invitation.get_secret_value(),
+            clock=clock,
         ),
-        accounts=Accounts(users, grants, credentials=credentials, outbox=outbox, page_tokens=core.page_tokens),
-        invitations=Invitations(invitations, policy=settings.policy, page_tokens=core.page_tokens),
+        accounts=Accounts(
+            users, grants, credentials=credentials, outbox=outbox, page_tokens=core.page_tokens, clock=clock
+        ),
+        invitations=Invitations(invitations, users, policy=settings.policy, page_tokens=core.page_tokens, clock=clock),
         password_changes=PasswordChanges(
             users,
             resets,
@@ -210,6 +257,7 @@ def _domain(settings: AuthSettings, core: Core, *, hasher: PasswordHasher, event
             passwords=hasher,
             throttle=throttle,
             audit=core.audit,
+            clock=clock,
         ),
     )
 
@@ -226,14 +274,14 @@ async def make_server(settings: AuthSettings) -> AsyncIterator[Server]:
     events = EventBus(settings.nats_url, name="auth")
     async with open_core(settings) as core:
         with hasher:
-            domain = _domain(settings, core, hasher=hasher, events=events)
+            domain = make_domain(settings, core, hasher=hasher, events=events)
             await domain.registrar.announce()
 
             def add(server: grpc.aio.Server) -> None:
                 _add_servicers(server, core, domain)
 
             async def forget() -> None:
-                await _forget(core, domain)
+                await repeat(lambda: _forget(core, domain), seconds=FORGET_EVERY_SECONDS, failed="nothing.forgotten")
 
             yield Server(
                 listen=settings.listen_address,
@@ -256,7 +304,7 @@ async def make_server(settings: AuthSettings) -> AsyncIterator[Server]:
 def _add_servicers(server: grpc.aio.Server, core: Core, domain: Domain) -> None:
     auth_pb2_grpc.add_AuthServiceServicer_to_server(
         AuthServicer(
-            domain.service,
+            domain.logins,
             core.keys,
             sessions=core.sessions,
             registrar=domain.registrar,
@@ -275,13 +323,11 @@ def _add_servicers(server: grpc.aio.Server, core: Core, domain: Domain) -> None:
 
 
 async def _forget(core: Core, domain: Domain) -> None:
-    """Deletes what nothing refers to any more now and then, until cancelled."""
-    while True:
-        await core.keys.forget_expired()
-        await core.feed.forget_expired()
-        await core.api_keys.forget_ended()
-        await domain.invitations.forget_expired()
-        await domain.password_changes.forget_expired()
-        if forgotten := await core.sessions.forget_expired():
-            log.info("sessions.forgotten", count=forgotten)
-        await asyncio.sleep(FORGET_EVERY_SECONDS)
+    """Deletes what nothing refers to any more."""
+    await core.keys.forget_expired()
+    await core.feed.forget_expired()
+    await core.api_keys.forget_ended()
+    await domain.invitations.forget_expired()
+    await domain.password_changes.forget_expired()
+    if forgotten := await core.sessions.forget_expired():
+        log.info("sessions.forgotten", count=forgotten)

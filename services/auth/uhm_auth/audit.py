@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -118,7 +118,7 @@ class AuditLog:
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._clock = clock
-        self._written: OrderedDict[tuple[Event, str], float] = OrderedDict()
+        self._written: defaultdict[Event, OrderedDict[str, float]] = defaultdict(OrderedDict)
 
     async def write(self, appended: Entry) -> None:
         """Appends an entry in a transaction of its own."""
@@ -134,13 +134,17 @@ class AuditLog:
         """Appends an entry, unless one of the same event about the same was in the last minute; answers whether it did.
 
         What anybody can cause as often as they like would fill the log otherwise, so there are no more than
-        SELDOM_PER_MINUTE in all, too.
+        SELDOM_PER_MINUTE of each event, too.
         """
-        now, key = self._clock(), (appended.event, about)
-        while self._written and next(iter(self._written.values())) <= now - 60:
-            self._written.popitem(last=False)
-        if key in self._written or len(self._written) >= SELDOM_PER_MINUTE:
+        now, written = self._clock(), self._written[appended.event]
+        while written and next(iter(written.values())) <= now - 60:
+            written.popitem(last=False)
+        if about in written or len(written) >= SELDOM_PER_MINUTE:
             return False
-        self._written[key] = now
-        await self.write(appended)
+        written[about] = now
+        try:
+            await self.write(appended)
+        except BaseException:
+            written.pop(about, None)
+            raise
         return True

@@ -30,10 +30,10 @@ def is_username(name: str) -> bool:
 
 
 def check_username(name: str) -> None:
-    """Raises InvalidUsername for a name that nobody can have."""
+    """Raises InvalidUsername for a name that nobody can have, without repeating it: it may be a password."""
     if not is_username(name):
         raise InvalidUsername(
-            f"{name[:80]!r} cannot be a username.",
+            "That cannot be a username.",
             hint="It has 1 to 64 characters: a letter or a digit, then letters, digits, and any of . _ - @ +",
         )
 

@@ -3,7 +3,7 @@
 InvalidArgument      InvalidUsername, InvalidPassword, InvalidRole, InvalidUpdateMask, InvalidTtl, InvalidApiKey
 AlreadyExists        UsernameTaken
 NotFound             UserNotFound, InvitationNotFound, SessionNotFound, ApiKeyNotFound
-PermissionDenied     RegistrationClosed, InvitationRefused, UserDisabled, WrongPassword, WrongResetCode
+PermissionDenied     RegistrationClosed, InvitationRefused, UserDisabled, WrongPassword, WrongResetCode, NoAdministrator
 Unauthenticated      WrongCredentials, SessionEnded, RefreshTokenReused, ApiKeyRefused
 ResourceExhausted    TooManyPasswords, TooManyAttempts, TooManyApiKeys
 FailedPrecondition   LastAdministrator, NobodyRegisters, SigningKeyUnusable
@@ -33,6 +33,7 @@ __all__ = [
     "InvitationNotFound",
     "InvitationRefused",
     "LastAdministrator",
+    "NoAdministrator",
     "NobodyRegisters",
     "RefreshTokenReused",
     "RegistrationClosed",
@@ -97,6 +98,10 @@ class WrongPassword(PermissionDenied):
 
 class WrongResetCode(PermissionDenied):
     """No such user, or not a code that is good for the user now; which of them is not told."""
+
+
+class NoAdministrator(PermissionDenied):
+    """Whoever calls was an administrator when the token was given, and is none now."""
 
 
 class LastAdministrator(FailedPrecondition):

@@ -11,7 +11,7 @@ from uhm_common.identity import ADMIN
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from uhm_auth.revocations import RevocationFeed
+    from uhm_auth.revocation_feed import RevocationFeed
     from uhm_auth.stores.invitations import InvitationStore
     from uhm_auth.stores.password_resets import PasswordResetStore
     from uhm_auth.stores.sessions import SessionStore

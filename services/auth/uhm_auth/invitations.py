@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from uhm_auth.audit import Event, entry
+from uhm_auth.audit import Event, append, entry
 from uhm_auth.codes import DAY_SECONDS, hash_code, lifetime, new_code
 from uhm_auth.errors import InvalidRole, InvitationNotFound, NobodyRegisters
 from uhm_auth.policy import Registration
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from uhm_auth.policy import Policy
     from uhm_auth.stores.invitations import InvitationStore
+    from uhm_auth.stores.users import UserStore
     from uhm_common.paging import PageTokens
 
 __all__ = ["InvitationPage", "Invitations", "NewInvitation", "check_role"]
@@ -27,6 +29,7 @@ __all__ = ["InvitationPage", "Invitations", "NewInvitation", "check_role"]
 DEFAULT_SECONDS = 7 * DAY_SECONDS
 LONGEST_SECONDS = 90 * DAY_SECONDS
 LISTING = Listing(name="invitations")
+ID = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,18 +54,23 @@ class Invitations:
     def __init__(
         self,
         store: InvitationStore,
+        users: UserStore,
         *,
         policy: Policy,
         page_tokens: PageTokens,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
+        self._users = users
         self._policy = policy
         self._page_tokens = page_tokens
         self._clock = clock
 
     async def create(self, *, role: str, ttl: int | None, creator: str) -> NewInvitation:
-        """Makes an invitation that is good for `ttl` seconds. Raises InvalidRole, InvalidTtl or NobodyRegisters."""
+        """Makes an invitation that is good for `ttl` seconds.
+
+        Raises InvalidRole, InvalidTtl, NobodyRegisters or NoAdministrator.
+        """
         check_role(role)
         seconds = lifetime(ttl, default=DEFAULT_SECONDS, longest=LONGEST_SECONDS)
         if self._policy.registration is Registration.CLOSED:
@@ -75,7 +83,10 @@ class Invitations:
         )
         code = new_code()
         told = entry(Event.INVITATION_CREATED, username=creator, actor=creator, invitation=invitation.id, role=role)
-        await self._store.add(invitation, code_hash=hash_code(code), entry=told)
+        async with self._users.changing() as transaction:
+            await self._users.check_administers(transaction, creator)
+            await self._store.add(transaction, invitation, code_hash=hash_code(code))
+            await append(transaction, told)
         return NewInvitation(invitation=invitation, code=code)
 
     async def page(self, *, size: int, token: str) -> InvitationPage:
@@ -91,10 +102,12 @@ class Invitations:
 
     async def delete(self, invitation_id: str, *, actor: str) -> None:
         """Withdraws an invitation. Raises InvitationNotFound."""
+        known = ID.fullmatch(invitation_id) is not None  # what is none may be a code: it is not repeated
         told = entry(Event.INVITATION_DELETED, username=actor, actor=actor, invitation=invitation_id)
-        if not await self._store.delete(invitation_id, now=int(self._clock()), entry=told):
+        if not known or not await self._store.delete(invitation_id, now=int(self._clock()), entry=told):
+            shown = f"{invitation_id!r}" if known else "of that id"
             raise InvitationNotFound(
-                f"There is no invitation {invitation_id[:80]!r}.", hint="It was withdrawn, was used, or has expired."
+                f"There is no invitation {shown}.", hint="It was withdrawn, was used, or has expired."
             )
 
     async def forget_expired(self) -> None:

@@ -10,7 +10,6 @@ A key's id is its thumbprint (RFC 7638).
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import json
@@ -20,7 +19,6 @@ from typing import TYPE_CHECKING
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy.exc import SQLAlchemyError
 
 from uhm_auth.audit import Event, append, entry
 from uhm_auth.errors import SigningKeyUnusable
@@ -28,6 +26,7 @@ from uhm_auth.stores.signing_keys import KeyState, StoredKey
 from uhm_common.errors import InternalError
 from uhm_common.jwks import KeyCache
 from uhm_common.logs import get_logger
+from uhm_common.repeating import repeat
 from uhm_common.verifier import ALGORITHM
 
 if TYPE_CHECKING:
@@ -131,12 +130,7 @@ class SigningKeys:
 
     async def run(self) -> None:
         """Tends the keys until cancelled."""
-        while True:
-            try:
-                await self.tend()
-            except (SQLAlchemyError, OSError) as error:
-                log.warning("keys.unread", error=repr(error))
-            await asyncio.sleep(POLL_SECONDS)
+        await repeat(self.tend, seconds=POLL_SECONDS, failed="keys.unread")
 
     async def forget_expired(self) -> int:
         """Deletes keys whose signatures have all expired; answers how many."""

@@ -96,12 +96,13 @@ class PasswordChanges:
     async def create_reset(self, username: str, *, ttl: int | None, actor: str) -> NewReset:
         """Makes a code with which a user sets another password; the one before is not good any more.
 
-        Raises InvalidTtl or UserNotFound.
+        Raises InvalidTtl, NoAdministrator or UserNotFound.
         """
         seconds = lifetime(ttl, default=DEFAULT_SECONDS, longest=LONGEST_SECONDS)
         now = int(self._clock())
         made = NewReset(code=new_code(), expires_at=now + seconds)
         async with self._users.changing() as transaction:
+            await self._users.check_administers(transaction, actor)
             user = await self._users.find(transaction, username) if is_username(username) else None
             if user is None:
                 raise UserNotFound(f"There is no user {username[:80]!r}.")

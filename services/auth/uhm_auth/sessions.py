@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from uhm_auth.audit import Entry
-    from uhm_auth.revocations import RevocationFeed
+    from uhm_auth.revocation_feed import RevocationFeed
     from uhm_auth.stores.sessions import SessionStore
     from uhm_auth.stores.users import User
     from uhm_auth.tokens import Claims, Tokens
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["IssuedTokens", "Lifetimes", "Sessions"]
 
 LOG_IN = "Log in again."
-SHOWN_LENGTH = 80
 ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -67,13 +66,16 @@ class Sessions:
         *,
         lifetimes: Lifetimes,
         page_tokens: PageTokens,
+        always_rotate: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """With `always_rotate` every session rotates, however it began."""
         self._store = store
         self._tokens = tokens
         self._feed = feed
         self._lifetimes = lifetimes
         self._page_tokens = page_tokens
+        self._always_rotate = always_rotate
         self._clock = clock
 
     async def begin(self, user: User, *, rotates: bool) -> IssuedTokens:
@@ -87,7 +89,7 @@ class Sessions:
             id=uuid.uuid4().hex,
             username=user.username,
             role=user.role,
-            rotates=rotates,
+            rotates=rotates or self._always_rotate,
             token_id=uuid.uuid4().hex,
             token_issued_at=now,
             created_at=now,
@@ -112,7 +114,7 @@ class Sessions:
         claims = await self._tokens.refresh_claims(refresh_token)
         now = self._now()
         session = await self._going_on(claims.session_id, now=now)
-        if not session.rotates:
+        if not (session.rotates or self._always_rotate):
             if not await self._store.use(session.id, now=now):
                 raise _ended()
             return self._issued(session, fresh=False, refresh=False)
@@ -137,11 +139,10 @@ class Sessions:
 
     async def delete(self, caller: Identity, session_id: str) -> None:
         """Ends one of the caller's sessions. Raises SessionNotFound."""
-        known = ID.fullmatch(session_id) is not None
+        known = ID.fullmatch(session_id) is not None  # what is none may be a token: it is not repeated
         if not known or not await self._revoke(session_id, _told(caller.username, session_id, reason="deleted")):
-            raise SessionNotFound(
-                f"You have no session {session_id[:SHOWN_LENGTH]!r}, or it has ended.", hint="Look at the list."
-            )
+            shown = f"{session_id!r}" if known else "of that id"
+            raise SessionNotFound(f"You have no session {shown}, or it has ended.", hint="Look at the list.")
 
     async def page(self, caller: Identity, *, size: int, token: str) -> tuple[list[Session], str]:
         """Some of the caller's sessions, the newest first, and the token of the next page. Raises InvalidPageToken."""
@@ -172,6 +173,8 @@ class Sessions:
         """
         if claims.token_id == session.token_id:
             expires_at = min(now + self._lifetimes.refresh, session.created_at + self._lifetimes.longest)
+            if expires_at <= now:  # sessions were longer when this one began
+                raise _ended()
             token_id = uuid.uuid4().hex
             if await self._store.replace_token(session, token_id=token_id, now=now, expires_at=expires_at):
                 return replace(session, token_id=token_id, token_issued_at=now, expires_at=expires_at)

@@ -23,15 +23,31 @@ class AuthSettings(CommonSettings):
     """Settings of the auth service."""
 
     listen: Address | None = Field(default=None, description="HOST:PORT to serve on; by default the auth address.")
-    access_token_seconds: int = Field(default=15 * 60, gt=0)
-    refresh_token_seconds: int = Field(default=30 * DAY_SECONDS, gt=0)
+    access_token_seconds: int = Field(
+        default=15 * 60,
+        gt=0,
+        description="Lowered, it is so for new tokens; those that are out stay good for as long as they say, but"
+        " what is revoked is remembered for the new time only.",
+    )
+    refresh_token_seconds: int = Field(
+        default=30 * DAY_SECONDS,
+        gt=0,
+        description="How long a session lasts that is not refreshed. Lowered, it is so for sessions that begin, and for"
+        " those that rotate from their next refresh on.",
+    )
     longest_session_seconds: int = Field(
-        default=180 * DAY_SECONDS, gt=0, description="How long a session lasts, however often it is refreshed."
+        default=180 * DAY_SECONDS,
+        gt=0,
+        description="How long a session lasts, however often it is refreshed. Lowered, sessions that rotate and are"
+        " older end with their next refresh; the others last as long as they were to.",
     )
     refresh_grace_seconds: int = Field(
         default=10,
         ge=0,
         description="For how long a refresh token that was just replaced is answered with the one that replaced it.",
+    )
+    signing_key_file: Path | None = Field(
+        default=None, description="Not used any more; the log says so where it is set. Keys are in the database."
     )
     signing_key_seconds: int = Field(
         default=30 * DAY_SECONDS, ge=0, description="How long a key signs before the next does; 0: until RotateKeys."

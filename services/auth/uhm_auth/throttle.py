@@ -24,20 +24,19 @@ import ipaddress
 import json
 import math
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
-
-from sqlalchemy.exc import SQLAlchemyError
 
 from uhm_auth.audit import Event, entry
 from uhm_auth.errors import TooManyAttempts, TooManyPasswords
 from uhm_auth.stores.failures import Bucket
 from uhm_common.calls import current_call
 from uhm_common.logs import get_logger
+from uhm_common.repeating import repeat
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from uhm_auth.audit import AuditLog
     from uhm_auth.stores.failures import FailureStore
@@ -109,7 +108,7 @@ class Throttle:
         self._key = key
         self._clock = clock
         self._held = 0
-        self._succeeded = asyncio.Event()
+        self._listening: dict[str, set[asyncio.Event]] = {}  # by the pair whose success they wait for
 
     @asynccontextmanager
     async def attempt(self, username: str) -> AsyncIterator[None]:
@@ -129,31 +128,42 @@ class Throttle:
 
     async def sweep(self) -> None:
         """Deletes empty buckets now and then, until cancelled."""
-        while True:
-            try:
-                if swept := await self._failures.sweep(now=self._now()):
-                    log.info("failures.swept", count=swept)
-            except (SQLAlchemyError, OSError) as error:
-                log.warning("failures.not_swept", error=repr(error))
-            await asyncio.sleep(SWEEP_EVERY_SECONDS)
+        await repeat(self._sweep, seconds=SWEEP_EVERY_SECONDS, failed="failures.not_swept")
+
+    async def _sweep(self) -> None:
+        if swept := await self._failures.sweep(now=self._now()):
+            log.info("failures.swept", count=swept)
 
     async def _enter(self, names: Names) -> list[str]:
         """Counts the attempt once it need not wait; answers in which buckets. Raises TooManyAttempts."""
         deadline = time.monotonic() + self._limits.hold_seconds
-        while True:
-            succeeded = self._succeeded
-            wait, buckets = await self._count(names)
-            if not wait:
-                return buckets
-            if time.monotonic() + wait > deadline or self._held >= self._limits.held:
-                await self._refuse(wait, buckets[0])
-            self._held += 1
-            try:
-                with suppress(TimeoutError):  # a success meanwhile may have emptied the bucket
-                    async with asyncio.timeout(wait):  # wait_for can lose a cancellation (bpo-37658)
-                        await succeeded.wait()
-            finally:
-                self._held -= 1
+        with self._successes(names.pair) as succeeded:
+            while True:
+                succeeded.clear()
+                wait, buckets = await self._count(names)
+                if not wait:
+                    return buckets
+                if time.monotonic() + wait > deadline or self._held >= self._limits.held:
+                    await self._refuse(wait, buckets[0])
+                self._held += 1
+                try:
+                    with suppress(TimeoutError):  # a success meanwhile may have emptied the bucket
+                        async with asyncio.timeout(wait):  # wait_for can lose a cancellation (bpo-37658)
+                            await succeeded.wait()
+                finally:
+                    self._held -= 1
+
+    @contextmanager
+    def _successes(self, pair: str) -> Iterator[asyncio.Event]:
+        """An event that each success of that pair sets."""
+        event = asyncio.Event()
+        self._listening.setdefault(pair, set()).add(event)
+        try:
+            yield event
+        finally:
+            self._listening[pair].discard(event)
+            if not self._listening[pair]:
+                del self._listening[pair]
 
     async def _count(self, names: Names) -> tuple[float, list[str]]:
         """Counts the attempt if it need not wait, and answers in which buckets; else how long, and because of which."""
@@ -179,8 +189,8 @@ class Throttle:
                 await buckets.empty(*names.own)
                 buckets[names.known] = Bucket(level=0, last_at=now, expires_at=now + KNOWN_SECONDS * 1000)
         if right:
-            self._succeeded.set()
-            self._succeeded = asyncio.Event()
+            for event in self._listening.get(names.pair, ()):
+                event.set()
 
     async def _refuse(self, wait: float, bucket: str) -> NoReturn:
         """Raises TooManyAttempts, and says so in the audit log, which is not told the name: it may be a password."""
@@ -218,6 +228,11 @@ class Names:
     known: str
     own: dict[str, Limit]
     shared: dict[str, Limit]
+
+    @property
+    def pair(self) -> str:
+        """The bucket of the username and the address."""
+        return next(iter(self.own))
 
     @property
     def all(self) -> list[str]:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from uhm_builder.departures import DURABLE, Departures
+from uhm_builder.belongings import BuilderBelongings
 from uhm_builder.export.delivery import Delivery
 from uhm_builder.export.exporter import Exporter
 from uhm_builder.inside.service import Inside
@@ -23,6 +23,7 @@ from uhm_builder.usage import UsageMeter
 from uhm_builder.watch import Watcher
 from uhm_common.bootstrap import Server
 from uhm_common.boundary import Boundary
+from uhm_common.departures import Departures
 from uhm_common.events import USERS_DELETED, USERS_STREAM
 from uhm_common.idempotency import Idempotency
 from uhm_common.subscription import Subscription
@@ -62,7 +63,10 @@ async def make_server(settings: BuilderSettings) -> AsyncIterator[Server]:
         servicer = _image_servicer(parts, settings, images=images, inside=inside)
         storage = StorageServicer(_storage(parts, images))
         registries = RegistryServicer(registries=parts.registries, clients=parts.registry_clients)
-        departures = Subscription(events=parts.events, stream=USERS_STREAM, subjects=[USERS_DELETED], durable=DURABLE)
+        departures = Departures(BuilderBelongings(parts=parts, images=images, inside=inside))
+        deletions = Subscription(
+            events=parts.events, stream=USERS_STREAM, subjects=[USERS_DELETED], durable="builder-departures"
+        )
 
         def add(server: grpc.aio.Server) -> None:
             image_pb2_grpc.add_ImageServiceServicer_to_server(servicer, server)
@@ -85,7 +89,7 @@ async def make_server(settings: BuilderSettings) -> AsyncIterator[Server]:
                 parts.outbox.run,
                 parts.idempotency_keys.run,
                 views.run,
-                partial(departures.run, Departures(parts=parts, images=images, inside=inside).handle),
+                partial(deletions.run, departures.handle),
             ],
         )
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import math
 import os
 import re
 import time
@@ -215,12 +214,13 @@ class Contexts:
             _delete_unheld(path, before=oldest)
         await self._delete_unknown()
 
-    async def delete_all(self, *, owner: str) -> None:
-        """Deletes all of an owner's, whole or not; an archive that others have sent, too, stays theirs."""
+    async def delete_all(self, *, owner: str, before: int) -> None:
+        """Deletes all that an owner has not used since that time, whole or not; what others have sent stays theirs."""
+        theirs = (ContextRow.owner == owner, ContextRow.used_at < before)
         async with self._database.write() as session:
-            await session.execute(delete(ContextRow).where(ContextRow.owner == owner))
+            await session.execute(delete(ContextRow).where(*theirs))
         for path in self._directory.glob(f"{PARTIAL}{_key(owner)}-*"):
-            _delete_unheld(path, before=math.inf)
+            _delete_unheld(path, before=before / SECOND_NS)
         await self._delete_unknown()
 
     async def _delete_unknown(self) -> None:

@@ -8,7 +8,7 @@ AlreadyExists        StorageExists
 PermissionDenied     RegistryDenied, StorageDenied, HostDenied
 FailedPrecondition   ImageInUse, StillBuilding, UnsupportedImage, DockerfileFailed,
                      WorkLost (BuildLost, PublicationLost), StorageRefused, NotReadable, DamagedImage,
-                     CustomizationFailed, InvalidLayer, StaleImage, UnfitDisk, SecretsLost, UploadUnderWay
+                     CustomizationFailed, InvalidLayer, StaleImage, UnfitDisk, SecretsLost, UploadUnderWay, UploadsLeft
 ResourceExhausted    ContextTooLarge, LayerTooLarge, NoSpace, RateLimited, StorageFull, AppliancesBusy, TooMuchInside,
                      QuotaReached, TooManyRegistries, SecretsTooMany, ClientStalled
 Unavailable          RegistryUnreachable, EngineUnreachable, StorageUnreachable
@@ -85,6 +85,7 @@ __all__ = [
     "UnfitDisk",
     "UnsupportedImage",
     "UploadUnderWay",
+    "UploadsLeft",
     "WorkLost",
 ]
 
@@ -191,6 +192,10 @@ class SecretsLost(FailedPrecondition):
 
 class UploadUnderWay(FailedPrecondition):
     """Another connection of the caller is sending the same archive."""
+
+
+class UploadsLeft(FailedPrecondition):
+    """What ended publications began to upload is still there, so their locations have to stay."""
 
 
 class ContextTooLarge(ResourceExhausted):

@@ -150,10 +150,11 @@ class Registries:
             if (await session.scalars(forgotten)).one_or_none() is None:
                 raise _missing(host)
 
-    async def delete_all(self, *, owner: str) -> None:
-        """Forgets all of an owner's."""
+    async def delete_all(self, *, owner: str, before: int) -> None:
+        """Forgets all that an owner added before that time."""
+        theirs = (RegistryRow.owner == owner, RegistryRow.created_at < before)
         async with self._database.write() as session:
-            await session.execute(delete(RegistryRow).where(RegistryRow.owner == owner))
+            await session.execute(delete(RegistryRow).where(*theirs))
 
     async def account(self, host: str, *, owner: str) -> Account | None:
         """What the owner's builds need to know of a registry; None where it was not added."""

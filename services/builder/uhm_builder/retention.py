@@ -21,6 +21,8 @@ from uhm_common.artifacts import Artifact, Kind
 from uhm_common.logs import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from uhm_builder.collector import Collector
     from uhm_builder.contexts import Contexts
     from uhm_builder.images import Image
@@ -90,6 +92,13 @@ class Retention:
         await self._collector.collect()
         return freed.bytes
 
+    async def delete_all(self, images: Sequence[Image]) -> None:
+        """Deletes images, and then what no image needs. Raises StillBuilding; ImageInUse where some had to stay."""
+        deleted = await self._delete_unused(images)
+        await self._collector.collect()
+        if len(deleted) < len(images):
+            raise ImageInUse(f"{len(images) - len(deleted)} image(s) are used by machines, or being published.")
+
     async def collect(
         self, *, owner: str, untagged: bool = False, older_than_ns: int = 0, dry_run: bool = False
     ) -> Swept:
@@ -100,7 +109,7 @@ class Retention:
             ids = tuple([image.id for image in images if not await self._holders(image)])
             would = await self._collector.measure(await self._collector.unneeded(without=ids))
             return Swept(images=ids, collected=would)
-        deleted = await self._delete_all(images)
+        deleted = await self._delete_unused(images)
         return Swept(images=deleted, collected=await self._collector.collect(at_once=True))
 
     async def sweep_everything(self) -> None:
@@ -124,10 +133,10 @@ class Retention:
             doomed += await self._store.untagged(before=now - self._rules.untagged_days * DAY_NS)
         if self._rules.keep_per_name:
             doomed += await self._store.surplus(keep=self._rules.keep_per_name)
-        if deleted := await self._delete_all(doomed):
+        if deleted := await self._delete_unused(doomed):
             log.info("images.retired", images=deleted)
 
-    async def _delete_all(self, images: list[Image]) -> tuple[str, ...]:
+    async def _delete_unused(self, images: Sequence[Image]) -> tuple[str, ...]:
         """Deletes those that are not used; answers their ids."""
         deleted = []
         for image in images:

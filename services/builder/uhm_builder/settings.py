@@ -154,8 +154,8 @@ class BuilderSettings(CommonSettings):
     max_attempts: int = Field(default=5, ge=1, description="How often a build is taken up before it is given up.")
     storage_directories: Directories = Field(
         default=(),
-        description="DIR,… ; storage locations may be below these, in which {user} is the user's name; "
-        "empty: published/{user} in the state directory.",
+        description="DIR,… ; storage locations may be below these, in which {user} is the user's name, with whom what "
+        "is in there is deleted; empty: published/{user} in the state directory.",
     )
     parallel_publications: int = Field(default=2, ge=1, le=64, description="Publications at once, per worker.")
     publication_attempts: int = Field(

@@ -132,6 +132,10 @@ class ImageStore:
             conditions.append(alternatives[0] if len(alternatives) == 1 else alternatives[0] | alternatives[1])
         return await self._find(*conditions, owner=owner, limit=limit)
 
+    async def made(self, *, owner: str, before: int) -> list[Image]:
+        """All that an owner asked for before that time, the newest first."""
+        return await self._find(ImageRow.created_at < before, owner=owner)
+
     async def building(self, *, lease_before: int | None = None, owner: str | None = None) -> list[Image]:
         """Images that are being built, of all or one owner; with `lease_before`, those that nobody held since then."""
         conditions: list[ColumnElement[bool]] = [ImageRow.status == Status.BUILDING]

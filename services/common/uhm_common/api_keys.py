@@ -20,6 +20,8 @@ from uhmalguhm.auth.v1 import verification_pb2, verification_pb2_grpc
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from uhm_common.revocations import Revocations
+
 __all__ = ["CACHED_SECONDS", "KEY", "ApiKeySource", "RemoteApiKeys", "VerifiedKey", "is_api_key"]
 
 PREFIX = "uhm_"
@@ -53,12 +55,16 @@ def is_api_key(token: str) -> bool:
 
 
 class RemoteApiKeys:
-    """Asks the auth service. One that is revoked is known to the caller by `uhm_common.revocations`, and sooner."""
+    """Asks the auth service, and keeps its answers until it tells that a key is revoked, or is not what it was."""
 
-    def __init__(self, channel: grpc.aio.Channel, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, revocations: Revocations, *, clock: Callable[[], float] = time.time
+    ) -> None:
         self._auth = verification_pb2_grpc.VerificationServiceStub(channel)
+        self._revocations = revocations
         self._clock = clock
         self._cache: OrderedDict[str, tuple[VerifiedKey, float]] = OrderedDict()
+        revocations.on_revoked(self._forget)
 
     async def verify(self, key: str) -> VerifiedKey:
         """What a key is good for; asked once a minute. Raises Unauthenticated or Unavailable."""
@@ -67,11 +73,19 @@ class RemoteApiKeys:
             return verified
         self._cache.pop(key, None)
         verified = await self._ask(key)
+        if verified.id in self._revocations:
+            return verified  # the answer may be older than that
         until = self._clock() + CACHED_SECONDS
         self._cache[key] = (verified, min(until, verified.expires_at or until))
         if len(self._cache) > CACHED_KEYS:
             self._cache.popitem(last=False)
         return verified
+
+    def _forget(self, key_id: str | None) -> None:
+        """Forgets what is known of a key; None: of all."""
+        gone = [key for key, (known, _) in self._cache.items() if key_id in (None, known.id)]
+        for key in gone:
+            del self._cache[key]
 
     async def _ask(self, key: str) -> VerifiedKey:
         if KEY.fullmatch(key) is None:

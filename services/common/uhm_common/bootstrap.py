@@ -13,7 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
-from uhm_common.errors import UhmError
+from uhm_common.errors import UhmError, Unavailable
 from uhm_common.logs import configure_logs, get_logger
 from uhm_common.reflection import add_reflection
 
@@ -62,9 +62,25 @@ def main(service: str, settings_type: type[SettingsType], run: Callable[[Setting
             told = f"{name}: {problem['msg']}" if problem["loc"] else problem["msg"].removeprefix("Value error, ")
             sys.stderr.write(f"{service}: {told}\n")
         sys.exit(1)
-    except UhmError as error:
-        sys.stderr.write(f"{service}: {error}\n")
+    except (UhmError, ExceptionGroup) as raised:
+        refusal = _only(raised)
+        if not isinstance(refusal, UhmError):
+            raise
+        sys.stderr.write(f"{service}: {refusal}{_cause(refusal)}\n")
         sys.exit(1)
+
+
+def _cause(refusal: UhmError) -> str:
+    """Why something does not answer, for whoever starts the service; clients are not told."""
+    cause = str(refusal.__cause__ or "").partition("\n")[0]
+    return f" ({cause})" if cause and isinstance(refusal, Unavailable) else ""
+
+
+def _only(error: Exception) -> Exception:
+    """What a task group of tasks raised of which one failed: what that one did."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 async def _run(work: Awaitable[None]) -> None:
@@ -99,11 +115,11 @@ class Server:
         bind(server, self.listen, tls=self.tls)
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(_endless(work)) for work in self.background]
-            await server.start()
-            for name in ("", *self.services):
-                await states.set(name, health_pb2.HealthCheckResponse.SERVING)
-            log.info("server.serving", listen=self.listen)
             try:
+                await server.start()
+                for name in ("", *self.services):
+                    await states.set(name, health_pb2.HealthCheckResponse.SERVING)
+                log.info("server.serving", listen=self.listen)
                 await stop.wait()
             finally:
                 self.ending()

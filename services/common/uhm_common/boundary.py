@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import grpc
 from grpc_status import rpc_status
+from sqlalchemy.exc import SQLAlchemyError
 from structlog.contextvars import bound_contextvars
 
 from uhm_common.access import access_of, check_access
 from uhm_common.calls import REQUEST_ID, call_of, set_current_call
 from uhm_common.errors import InternalError, PermissionDenied, UhmError
+from uhm_common.idempotency import METADATA_KEY, InvalidIdempotencyKey
 from uhm_common.identity import set_current_identity
 from uhm_common.logs import get_logger
 
@@ -33,9 +35,10 @@ OPEN_SERVICES = ("/grpc.health.", "/grpc.reflection.")
 class Boundary(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Authenticates calls, turns errors into statuses, and logs each call once.
 
-    Who may call a method is said by its option `uhmalguhm.access.v1.access`; a method without one is refused. A
-    streaming call ends when the session or the API key that it was made with is revoked. An error that is not a
-    UhmError is INTERNAL with a correlation id and no detail; the log has the rest under that id.
+    Who may call a method is said by its option `uhmalguhm.access.v1.access`; a method without one is refused, and so is
+    an idempotency key that the option does not ask for: whoever sends one counts on being served once. A
+    streaming call ends when the session or the API key that it was made with is revoked, or the key expires. An error
+    that is not a UhmError is INTERNAL with a correlation id and no detail; the log has the rest under that id.
     """
 
     def __init__(
@@ -80,7 +83,9 @@ class Boundary(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                     identity = await self._authenticate(method, context)
                     work = behaviour(request, context)
                     if streams and identity is not None and self._verifier is not None:
-                        work = self._verifier.revocations.ending(identity.session_id, work)
+                        work = self._verifier.revocations.ending(
+                            identity.session_id, work, expires_at=identity.expires_at
+                        )
                     answer = await work
                 except Exception as error:  # noqa: BLE001 - every error becomes a status, here
                     await _fail(error, context, started)
@@ -90,7 +95,10 @@ class Boundary(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         return call
 
     async def _authenticate(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> Identity | None:
-        """Notes who calls; None where no token is needed. Raises Unauthenticated, PermissionDenied or Unavailable."""
+        """Notes who calls; None where no token is needed.
+
+        Raises Unauthenticated, PermissionDenied, InvalidIdempotencyKey or Unavailable.
+        """
         metadata = _metadata(context)
         set_current_call(call_of(metadata))
         if self._verifier is None:
@@ -98,17 +106,29 @@ class Boundary(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         access = access_of(method)
         if access is None:
             raise PermissionDenied(f"{method} does not say who may call it, so nobody may.")
+        if METADATA_KEY in metadata and not access.idempotency_key:
+            raise InvalidIdempotencyKey(
+                "This call takes no idempotency key: sent twice, it is carried out twice.", hint="Send it without one."
+            )
         if access.public:
             return None
         identity = await self._verifier.identity(metadata)
         try:
             check_access(access, identity)
         except PermissionDenied:
-            if self._on_denied is not None:
-                await self._on_denied(method, identity)
+            await self._note_denied(method, identity)
             raise
         set_current_identity(identity)
         return identity
+
+    async def _note_denied(self, method: str, identity: Identity) -> None:
+        """Tells whoever wants to know; that it fails must not make the refusal another one."""
+        if self._on_denied is None:
+            return
+        try:
+            await self._on_denied(method, identity)
+        except (UhmError, SQLAlchemyError, OSError) as error:
+            log.warning("denial.not_noted", error=repr(error))
 
 
 def _writing(behaviour: Callable[..., AsyncGenerator[Any, None]]) -> Callable[..., Coroutine[Any, Any, None]]:
@@ -131,9 +151,8 @@ async def _fail(error: Exception, context: grpc.aio.ServicerContext[Any, Any], s
     if isinstance(error, grpc.aio.AbortError):
         raise error
     if isinstance(error, UhmError) and error.code is not grpc.StatusCode.INTERNAL:
-        log.info(
-            "call.refused", code=error.code.name, message=error.message, ms=_ms_since(started), fields=error.fields
-        )
+        # Not the message: it repeats what was sent, and people send secrets where they do not belong.
+        log.info("call.refused", code=error.code.name, reason=error.reason, ms=_ms_since(started), fields=error.fields)
         shown = error
     else:
         correlation = uuid.uuid4().hex[:12]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,18 +11,23 @@ from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import event, make_url, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
-from uhm_common.errors import FailedPrecondition
+from uhm_common.errors import FailedPrecondition, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from sqlalchemy import Connection, MetaData
 
-__all__ = ["Database"]
+__all__ = ["Database", "DatabaseUnavailable"]
 
 SQLITE_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=15000")
+
+
+class DatabaseUnavailable(Unavailable, SQLAlchemyError):  # type: ignore[misc] # of both `code`s the first counts
+    """The database cannot be reached, or went away; also a SQLAlchemyError, for what goes on in spite of those."""
 
 
 class Database:
@@ -37,29 +42,46 @@ class Database:
         self._sqlite = make_url(url).get_backend_name() == "sqlite"
         if self._sqlite:
             _make_private_file(make_url(url).database)
-        self._engine = create_async_engine(url, pool_pre_ping=not self._sqlite)
+        self._engine = create_async_engine(url, pool_pre_ping=not self._sqlite, hide_parameters=True)
         if self._sqlite:
             _tune_sqlite(self._engine)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
-        """A session for reading."""
-        async with AsyncSession(self._engine, expire_on_commit=False) as session:
+        """A session for reading. Raises DatabaseUnavailable."""
+        async with self._connection() as connection, AsyncSession(connection, expire_on_commit=False) as session:
             yield session
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
-        """A session in one transaction, committed at the end, rolled back on an exception."""
+        """A session in one transaction, committed at the end, rolled back on an exception.
+
+        Raises DatabaseUnavailable; where the connection broke at the end, it may have been committed.
+        """
         async with self._writing() as connection, AsyncSession(connection, expire_on_commit=False) as session:
             yield session
             await session.flush()
 
     @asynccontextmanager
     async def _writing(self) -> AsyncIterator[AsyncConnection]:
-        async with self._engine.connect() as connection:
+        async with self._connection() as connection:
             await connection.execution_options(uhm_writes=True)
             async with connection.begin():
                 yield connection
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[AsyncConnection]:
+        async with AsyncExitStack() as stack:
+            try:
+                connection = await stack.enter_async_context(self._engine.connect())
+            except (SQLAlchemyError, OSError) as error:
+                raise _unavailable() from error
+            try:
+                yield connection
+            except DBAPIError as error:
+                if error.connection_invalidated:
+                    raise _unavailable() from error
+                raise
 
     async def serialise(self, session: AsyncSession, key: str) -> None:
         """Until the session's writing transaction ends, no other one gets past here with the same key.
@@ -80,6 +102,12 @@ class Database:
     async def close(self) -> None:
         """Closes all connections."""
         await self._engine.dispose()
+
+
+def _unavailable() -> DatabaseUnavailable:
+    return DatabaseUnavailable(
+        "The database does not answer.", hint="Try again, or see whether it runs where UHM_DATABASE_URL says."
+    )
 
 
 def _upgrade(connection: Connection, migrations: Path, metadata: MetaData, version_table: str) -> None:

@@ -5,7 +5,7 @@
 | UHM_BUILDS | `uhm.builds.requested` | work queue: each build is taken by one worker |
 | UHM_PUBLICATIONS | `uhm.publications.requested` | work queue: each publication is taken by one worker |
 | UHM_IMAGES | `uhm.images.ready`, `uhm.images.deleted` | kept for a day: whoever wants to know, by a `Subscription` |
-| UHM_USERS | `uhm.users.deleted` | kept for six days: whoever has something of the user, by a `Subscription` |
+| UHM_USERS | `uhm.users.deleted` | kept for good: whoever has something of the user, by a `Subscription` |
 
 Their payloads are JSON objects:
 
@@ -15,11 +15,14 @@ Their payloads are JSON objects:
 | `uhm.publications.requested` | `id` |
 | `uhm.images.ready` | `id`, `owner`, `reference`, `disk_digest`, `config`: the fields of the builder's ImageConfig |
 | `uhm.images.deleted` | `id`, `owner`, `reference`, `disk_digest` |
-| `uhm.users.deleted` | `username`, which nobody else will ever have |
+| `uhm.users.deleted` | `username`, `deleted_at` in seconds since the epoch: what is made later is not theirs |
 
 A ready image's `config` is left out where it is too large for a message; GetImage answers it. Another image may have
 the disk of one that was deleted. So it is where an image is made again unchanged: first the former is deleted, then the
 new one is ready, and the former's id stands for the new one.
+
+A deletion is kept because this event is all that tells of it: a host that comes back after a year still deletes what it
+has. A service that is new hears of all of them, and has nothing to delete (`uhm_common.departures`).
 
 Outside of any stream, so that nothing is kept: `uhm.builds.<id>.progress`, `uhm.builds.<id>.cancel`, the request
 `uhm.builds.<id>.secrets`, which is answered, and `uhm.publications.<id>.progress` and `uhm.publications.<id>.cancel`.
@@ -103,7 +106,6 @@ STREAMS = (
         name=USERS_STREAM,
         subjects=[USERS_DELETED],
         storage=StorageType.FILE,
-        max_age=6 * DAY_SECONDS,
     ),
 )
 

@@ -6,9 +6,11 @@ draft-ietf-httpapi-idempotency-key-header). For a day, the same owner, method an
 - The first call claims the key and is carried out to its end, also where its client goes away meanwhile.
 - While it runs, others with the same key wait a little for its answer, and are then told to come back (ABORTED).
 - The answer is kept, and is what all later ones get. Another request under the same key is refused (INVALID_ARGUMENT).
-- A call that failed is forgotten, so that it can be tried again under its key: only OK answers are kept.
+- A call that failed and has made nothing is forgotten, so that it can be tried again under its key: only OK answers are
+  kept.
 - What a call makes is noted in the claim by the transaction that makes it. Where a process ends in the middle, its
-  lease on the claim runs out, and the next call with the key finds what is there, instead of making a second one.
+  lease on the claim runs out, and the next call with the key finds what is there, instead of making a second one, or
+  learns that it is gone. What the call itself takes back, since it fails, is no longer noted (`taken_back`).
 
 A service puts `idempotency_table(metadata)` in its schema.
 """
@@ -62,10 +64,12 @@ __all__ = [
     "Idempotency",
     "IdempotencyKeys",
     "InvalidIdempotencyKey",
+    "Key",
     "KeyBusy",
     "KeyReused",
     "current_claim",
     "idempotency_table",
+    "taken_back",
 ]
 
 log = get_logger()
@@ -79,6 +83,7 @@ RENEW_SECONDS = 3.0
 WAIT_SECONDS = 15.0
 POLL_SECONDS, RETRY_SECONDS = 0.05, 1.0
 SWEEP_SECONDS = 3600.0
+NS_PER_MS = 1_000_000
 PURPOSE = "idempotency keys"
 
 
@@ -116,7 +121,9 @@ def idempotency_table(metadata: MetaData, *, name: str) -> Table:
     )
 
 
-class _Key(NamedTuple):
+class Key(NamedTuple):
+    """What is answered once."""
+
     owner: str
     method: str
     key: str
@@ -140,6 +147,12 @@ class Claim:
             raise KeyBusy("Another call with the same idempotency key has taken over.", hint="Try again.")
 
 
+async def taken_back(session: AsyncSession, table: Table, resource: str) -> None:
+    """Notes that the session's transaction takes back what a call without an answer has made: it was never there."""
+    noted = (table.c.resource == resource, table.c.answer.is_(None))
+    await session.execute(update(table).where(*noted).values(resource=""))
+
+
 _current: ContextVar[Claim] = ContextVar("claim", default=Claim())  # noqa: B039 - frozen
 
 
@@ -157,7 +170,7 @@ class IdempotencyKeys:
         self._database = database
         self._clock = clock
 
-    async def take(self, key: _Key, request: bytes) -> Claim | bytes | None:
+    async def take(self, key: Key, request: bytes) -> Claim | bytes | None:
         """A claim where the request is to be carried out now, else its answer, or None while it is carried out.
 
         Raises KeyReused where the key is that of another request.
@@ -214,9 +227,10 @@ class IdempotencyKeys:
         await self._set(claim, lease_until=0)
 
     async def forget(self, claim: Claim) -> None:
-        """As if the key had never been sent."""
+        """As if the key had never been sent; where something was made, has the next call go on from that."""
         async with self._database.write() as session:
-            await session.execute(delete(self._table).where(_held(claim)))
+            await session.execute(delete(self._table).where(_held(claim), self._table.c.resource == ""))
+            await session.execute(update(self._table).where(_held(claim)).values(lease_until=0))
 
     async def sweep(self) -> int:
         """Forgets what is older than a day; answers how many keys that were."""
@@ -224,10 +238,11 @@ class IdempotencyKeys:
             old = delete(self._table).where(self._table.c.created_at <= self._now() - _ms(KEPT_SECONDS))
             return cast("CursorResult[Any]", await session.execute(old)).rowcount
 
-    async def delete_all(self, *, owner: str) -> None:
-        """Forgets all keys of an owner."""
+    async def delete_all(self, *, owner: str, before: int) -> None:
+        """Forgets all keys that an owner sent before that time, in nanoseconds since the epoch."""
+        theirs = (self._table.c.owner == owner, self._table.c.created_at < before // NS_PER_MS)
         async with self._database.write() as session:
-            await session.execute(delete(self._table).where(self._table.c.owner == owner))
+            await session.execute(delete(self._table).where(*theirs))
 
     async def run(self) -> None:
         """Sweeps now and then, until cancelled."""
@@ -243,7 +258,7 @@ class IdempotencyKeys:
         async with self._database.write() as session:
             await session.execute(update(self._table).where(_held(claim)).values(values))
 
-    def _of(self, key: _Key) -> ColumnElement[bool]:
+    def _of(self, key: Key) -> ColumnElement[bool]:
         return and_(*(self._table.c[name] == value for name, value in key._asdict().items()))
 
     def _now(self) -> int:
@@ -277,11 +292,11 @@ class Idempotency(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             key = _key_of(context)
             if key is None:
                 return await carry_out()
-            return await self._once(_Key(current_identity().username, method, key), self._hash(request), carry_out)
+            return await self._once(Key(current_identity().username, method, key), self._hash(request), carry_out)
 
         return grpc.unary_unary_rpc_method_handler(call, request_deserializer=handler.request_deserializer)
 
-    async def _once(self, key: _Key, request: bytes, carry_out: Callable[[], Awaitable[bytes]]) -> bytes:
+    async def _once(self, key: Key, request: bytes, carry_out: Callable[[], Awaitable[bytes]]) -> bytes:
         until = time.monotonic() + WAIT_SECONDS
         pause = POLL_SECONDS
         while True:

@@ -36,6 +36,7 @@ class Identity:
     role: str = USER
     scopes: frozenset[str] | None = None  # None: all that the user may do; else an API key's
     fresh: bool = False  # the password was given for this very token
+    expires_at: float | None = None  # of an API key that expires; in seconds since the epoch
 
     @property
     def is_admin(self) -> bool:

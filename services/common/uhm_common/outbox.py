@@ -12,8 +12,10 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import JSON, BigInteger, Column, Integer, MetaData, String, Table, delete, insert, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from uhm_common.errors import Unavailable
+from uhm_common.logs import get_logger
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from uhm_common.events import EventBus
 
 __all__ = ["Outbox", "outbox_table"]
+
+log = get_logger()
 
 POLL_SECONDS = 1.0
 BATCH = 100
@@ -60,14 +64,15 @@ class Outbox:
         self._added.set()
 
     async def run(self) -> None:
-        """Sends what waits, in order, until cancelled. While NATS is down everything waits."""
+        """Sends what waits, in order, until cancelled. While NATS or the database is away everything waits."""
         while True:
             self._added.clear()
             await self._events.wait_connected()
             try:
                 while await self._send_batch():
                     pass
-            except Unavailable:
+            except (Unavailable, SQLAlchemyError, OSError) as error:
+                log.warning("outbox.waits", error=repr(error))
                 await asyncio.sleep(POLL_SECONDS)
                 continue
             with contextlib.suppress(TimeoutError):

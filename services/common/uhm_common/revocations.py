@@ -3,7 +3,7 @@
 The auth service tells them in a stream that every service follows. While it is down, what is known stays in force, and
 nothing else is refused: a service that cannot reach it goes on, rather than refusing everybody, for as long as the
 tokens that are out are good, which is minutes. Nobody can revoke anything meanwhile either. A service that has just
-started knows of no revocation until the stream has begun, and of no key that could verify a token either.
+started lets nobody in until the stream has begun.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 
-from uhm_common.errors import Unauthenticated
+from uhm_common.errors import Unauthenticated, Unavailable
 from uhm_common.identity import LOG_IN
 from uhm_common.logs import get_logger
 from uhmalguhm.auth.v1 import verification_pb2, verification_pb2_grpc
@@ -32,6 +32,7 @@ log = get_logger()
 SWEEP_SECONDS = 60.0
 SILENCE_SECONDS = 3.0
 RETRY_SECONDS = 0.5
+TOLD_SECONDS = 2.0
 
 Answer = TypeVar("Answer")
 
@@ -42,7 +43,10 @@ class Revoked(Unauthenticated):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revocation:
-    """An id that is refused; from `expires_at`, in seconds since the epoch, no token of it is good in any case."""
+    """An id that is refused until `expires_at`, in seconds since the epoch.
+
+    From then on no token of a session is good in any case, and the auth service is asked anew of an API key.
+    """
 
     id: str
     expires_at: float
@@ -51,8 +55,13 @@ class Revocation:
 class Revocations:
     """The ids that are revoked, and who must be told of another."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, *, told: bool = True, clock: Callable[[], float] = time.time) -> None:
+        """Where they are still to be told, nobody is let in before `begun`."""
         self._clock = clock
+        self._told = asyncio.Event()
+        if told:
+            self._told.set()
+        self._forget: list[Callable[[str | None], None]] = []
         self._known: dict[str, Revocation] = {}
         self._swept = clock()
         self._running: dict[str, set[asyncio.Future[None]]] = {}
@@ -65,14 +74,31 @@ class Revocations:
     def __len__(self) -> int:
         return len(self._known)
 
+    @property
+    def told(self) -> bool:
+        """Whether anybody has told yet, so that `check` answers at once."""
+        return self._told.is_set()
+
     def running(self, identity_id: str) -> int:
         """How much runs for a session or an API key that would be ended with it."""
         return len(self._running.get(identity_id, ()))
 
-    def check(self, identity_id: str) -> None:
-        """Raises Revoked where a session or an API key was ended."""
+    async def check(self, identity_id: str) -> None:
+        """Raises Revoked where a session or an API key was ended, and Unavailable where nobody has told yet."""
+        if not self._told.is_set():
+            await self._wait_told()
         if identity_id in self:
             raise Revoked("The session or API key of this token was ended.", hint=LOG_IN)
+
+    def on_revoked(self, forget: Callable[[str | None], None]) -> None:
+        """Has `forget` called with each id that is revoked, and with None where some may have been missed."""
+        self._forget.append(forget)
+
+    def begun(self) -> None:
+        """Notes that all there are have been told, and that those to come will be; what ended meanwhile was missed."""
+        self._told.set()
+        for forget in self._forget:
+            forget(None)
 
     def add(self, revocations: Iterable[Revocation]) -> None:
         """Refuses these from now on, ends what runs for them, and forgets now and then those that have expired."""
@@ -81,6 +107,8 @@ class Revocations:
             if known is not None and known.expires_at >= revocation.expires_at:
                 continue
             self._known[revocation.id] = revocation
+            for forget in self._forget:
+                forget(revocation.id)
             for running in self._running.pop(revocation.id, ()):
                 if not running.done():
                     running.set_result(None)
@@ -105,23 +133,36 @@ class Revocations:
         for listener in self._listeners:
             listener.put_nowait(None)
 
-    async def ending(self, identity_id: str, work: Coroutine[Any, Any, Answer]) -> Answer:
-        """Does some work for a session or an API key; where it is revoked meanwhile, cancels that: Revoked."""
+    async def ending(
+        self, identity_id: str, work: Coroutine[Any, Any, Answer], *, expires_at: float | None = None
+    ) -> Answer:
+        """Does some work for a session or an API key. Raises Revoked where that ends or expires before the work."""
+        left = None if expires_at is None else max(0.0, expires_at - self._clock())
         revoked = asyncio.get_running_loop().create_future()
         task = asyncio.create_task(work)
         if identity_id in self:
             revoked.set_result(None)
         self._running.setdefault(identity_id, set()).add(revoked)
         try:
-            await asyncio.wait((task, revoked), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((task, revoked), timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            over = not task.done()
         finally:
             if not task.done():
                 task.cancel()
                 await asyncio.wait([task])
             self._done(identity_id, revoked)
-        if task.cancelled() and revoked.done():
-            raise Revoked("The session or API key of this call was ended.", hint=LOG_IN)
+        if task.cancelled() and over:
+            raise Revoked("The session or API key of this call was ended, or has expired.", hint=LOG_IN)
         return await task
+
+    async def _wait_told(self) -> None:
+        try:
+            async with asyncio.timeout(TOLD_SECONDS):
+                await self._told.wait()
+        except TimeoutError as error:
+            raise Unavailable(
+                "The auth service does not answer, so tokens cannot be checked.", hint="Try again."
+            ) from error
 
     def _done(self, identity_id: str, revoked: asyncio.Future[None]) -> None:
         if running := self._running.get(identity_id):
@@ -151,6 +192,7 @@ class RevocationFollower:
 
     async def _follow(self) -> None:
         stream = self._auth.WatchRevocations(verification_pb2.WatchRevocationsRequest())
+        begun = False
         try:
             while True:
                 async with asyncio.timeout(SILENCE_SECONDS):
@@ -161,6 +203,9 @@ class RevocationFollower:
                     Revocation(id=told.id, expires_at=told.expire_time.ToMilliseconds() / 1000)
                     for told in message.revocations
                 )
+                if message.complete and not begun:
+                    begun = True
+                    self._revocations.begun()
                 if self._lost:
                     log.info("revocations.found", known=len(self._revocations))
                 self._lost = False

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Handle = Callable[[str, dict[str, Any]], Awaitable[None]]
 
-__all__ = ["PullConsumer", "Subscription", "pull_consumer", "quietly", "while_connected"]
+__all__ = ["Later", "PullConsumer", "Subscription", "pull_consumer", "quietly", "while_connected"]
 
 log = get_logger()
 
@@ -37,11 +37,22 @@ FETCH_SECONDS = 5.0
 RECONNECT_SECONDS = 0.5
 REDELIVERY_SECONDS = 1.0
 REDELIVERY_DOUBLINGS = 6
-"""After so many failures an event comes about once a minute, until the stream drops it."""
+"""After so many failures an event comes about once a minute, for as long as the stream has it."""
 ACK_WAIT_SECONDS = 30.0
 FORGOTTEN_SECONDS = 7 * 24 * 3600.0
-"""What was handled is remembered so long for who does not come back, longer than any stream keeps its events."""
+"""What was handled is remembered so long for who does not come back.
+
+That is longer than any stream keeps its events, but for deletions of users, of which it does no harm to hear again.
+"""
 BEATS_PER_ACK_WAIT = 4
+
+
+class Later(Exception):
+    """Raised by whoever handles an event that is to come again in some seconds, though nothing has failed."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
 
 
 class Subscription:
@@ -77,8 +88,8 @@ class Subscription:
     async def run(self, handle: Handle) -> None:
         """Calls `handle(subject, payload)` for each event until cancelled, for as long as each one takes.
 
-        An event is done with when `handle` returns; when it raises, that is logged and the event comes again later. One
-        whose payload is no JSON object is dropped.
+        An event is done with when `handle` returns; when it raises, that is logged and the event comes again later, or
+        when it wants to where it raises Later. One whose payload is no JSON object is dropped.
         """
 
         async def consume() -> None:
@@ -104,6 +115,8 @@ class Subscription:
         except asyncio.CancelledError:
             await quietly(message.nak())
             raise
+        except Later as later:
+            await quietly(message.nak(delay=later.seconds))
         except Exception as error:  # whatever it was, the event is not done with
             failures = message.metadata.num_delivered
             log.warning("subscription.failed", subject=message.subject, failures=failures, exc_info=error)

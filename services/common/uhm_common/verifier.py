@@ -90,8 +90,12 @@ class TokenVerifier:
         if is_api_key(token):
             return await self._api_key(token)
         identity = await self.cached(token) or await self._verified(token)
-        self.revocations.check(identity.session_id)
+        await self.revocations.check(identity.session_id)
         return identity
+
+    def knows(self, metadata: Mapping[str, str]) -> bool:
+        """Whether its token was found good before, so that `identity` need not ask. Raises Unauthenticated."""
+        return self.revocations.told and bearer_token(metadata) in self._cache
 
     async def claims(self, token: str, *, kind: str) -> dict[str, Any]:
         """The claims of a valid token of that kind, ACCESS or REFRESH. Raises Unauthenticated or Unavailable."""
@@ -156,13 +160,14 @@ class TokenVerifier:
         if self._api_keys is None:
             raise Unauthenticated("API keys are not taken here.", hint=LOG_IN)
         verified = await self._api_keys.verify(key)
-        self.revocations.check(verified.id)
+        await self.revocations.check(verified.id)
         return Identity(
             username=verified.username,
             session_id=verified.id,
             token=key,
             role=verified.role,
             scopes=verified.scopes,
+            expires_at=verified.expires_at,
         )
 
     async def _key(self, header: Mapping[str, Any]) -> jwt.PyJWK:
@@ -200,7 +205,7 @@ class RemoteVerification:
 async def remote_verification(settings: CommonSettings) -> AsyncIterator[RemoteVerification]:
     """A verifier that asks the auth service what it cannot know; its follower must run in the background."""
     async with open_channel(settings.auth_address, tls=settings.services_tls, options=RECONNECT_OPTIONS) as channel:
-        revocations = Revocations()
+        revocations = Revocations(told=False)
         yield RemoteVerification(
             verifier=TokenVerifier(
                 auth_service_keys(channel),
@@ -208,7 +213,7 @@ async def remote_verification(settings: CommonSettings) -> AsyncIterator[RemoteV
                 audience=settings.token_audience,
                 leeway_seconds=settings.token_leeway_seconds,
                 revocations=revocations,
-                api_keys=RemoteApiKeys(channel),
+                api_keys=RemoteApiKeys(channel, revocations),
             ),
             follower=RevocationFollower(channel, revocations),
         )

@@ -1,7 +1,12 @@
-"""Admission before the gRPC port's handlers: the same rates and bounds as on the REST port."""
+"""Admission before the gRPC port's handlers: the same rates and bounds as on the REST port.
+
+Health and reflection are no services of the API, and their unary calls are always let in, since probes make them; their
+streams, which may last, count as all streams do.
+"""
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -11,12 +16,14 @@ from uhm_common.errors import UhmError
 from uhm_gateway.clients import address_of_peer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
 
     from uhm_gateway.clients import TrustedProxies
     from uhm_gateway.limits import Admission
 
-__all__ = ["Admitting"]
+__all__ = ["Admitting", "StreamsAdmitting"]
+
+_KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
 
 class Admitting(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in its stub only
@@ -40,10 +47,16 @@ class Admitting(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in 
         return known
 
     def _admitted(self, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
-        service = method.split("/")[1]
-        if handler.unary_unary is not None:
-            return grpc.unary_unary_rpc_method_handler(self._behind(handler.unary_unary, service, streams=False))
-        return grpc.stream_stream_rpc_method_handler(self._behind(handler.stream_stream, service, streams=True))
+        kind = next(kind for kind in _KINDS if getattr(handler, kind) is not None)
+        behaviour = getattr(handler, kind)
+        if inspect.isasyncgenfunction(behaviour):
+            behaviour = _writing(behaviour)
+        admitted: grpc.RpcMethodHandler[Any, Any] = getattr(grpc, f"{kind}_rpc_method_handler")(
+            self._behind(behaviour, method.split("/")[1], streams=kind != "unary_unary"),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+        return admitted
 
     def _behind(self, behaviour: Callable[[Any, Any], Awaitable[Any]], service: str, *, streams: bool) -> Any:
         async def call(request: Any, context: Any) -> Any:
@@ -63,3 +76,39 @@ class Admitting(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in 
         address = self._proxies.address(address_of_peer(context.peer()), said)
         authorization = next((value for key, value in metadata if key == "authorization"), "")
         return await self._admission.caller(address=address, authorization=authorization)
+
+
+class StreamsAdmitting:
+    """A server, as who adds handlers to it sees it, that has their streams behind the admission."""
+
+    def __init__(self, server: grpc.aio.Server, *, admission: Admission, proxies: TrustedProxies) -> None:
+        self._server = server
+        self._admission = admission
+        self._proxies = proxies
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
+        """Adds each behind the admission."""
+        self._server.add_generic_rpc_handlers(
+            [_Streams(handler, admission=self._admission, proxies=self._proxies) for handler in handlers]
+        )
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """Adds nothing: grpc.aio has no use for them beside the generic ones."""
+
+
+class _Streams(Admitting):
+    def _admitted(self, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
+        if handler.unary_unary is not None:
+            known: grpc.RpcMethodHandler[Any, Any] = handler
+            return known
+        return super()._admitted(method, handler)
+
+
+def _writing(generate: Callable[[Any, Any], AsyncIterable[Any]]) -> Callable[[Any, Any], Awaitable[None]]:
+    """A behaviour that yields, as one that writes."""
+
+    async def write(request: Any, context: Any) -> None:
+        async for message in generate(request, context):
+            await context.write(message)
+
+    return write

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -18,7 +19,7 @@ from uhm_common.logs import get_logger
 from uhm_common.reflection import add_reflection
 from uhm_common.verifier import remote_verification
 from uhm_gateway.access_log import AccessLog
-from uhm_gateway.admit import Admitting
+from uhm_gateway.admit import Admitting, StreamsAdmitting
 from uhm_gateway.descriptors import load_api, packaged_descriptor_set
 from uhm_gateway.endpoint import Limits
 from uhm_gateway.errors import ConfigurationError
@@ -41,11 +42,13 @@ if TYPE_CHECKING:
     from uhm_gateway.descriptors import Api
     from uhm_gateway.settings import GatewaySettings
 
-__all__ = ["serve"]
+__all__ = ["KEEPALIVE", "listening", "serve"]
 
 log = get_logger()
 
 BACKLOG = 2048
+# After how many seconds of silence a client's system is asked whether it is there, how often, and how many times.
+KEEPALIVE = {socket.TCP_KEEPIDLE: 60, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 3}
 GC_OBJECTS = 10_000
 
 
@@ -67,7 +70,10 @@ async def serve(settings: GatewaySettings) -> None:
         ) as upstreams,
     ):
         limits = Limits(
-            body=settings.body_limit, upload=settings.upload_limit, unary_seconds=settings.unary_timeout_seconds
+            body=settings.body_limit,
+            upload=settings.upload_limit,
+            body_seconds=settings.body_timeout_seconds,
+            unary_seconds=settings.unary_timeout_seconds,
         )
         admission = Admission(settings.capacity, verifier=verifier)
         access_log = AccessLog(level=settings.log_level)
@@ -75,13 +81,14 @@ async def serve(settings: GatewaySettings) -> None:
             api, upstreams, limits=limits, policy=settings.policy, admission=admission, access_log=access_log
         )
         health = UpstreamHealth(upstreams)
-        with _listening(settings.host, settings.rest_port) as listener:
-            front = _grpc_server(settings, api=api, upstreams=upstreams, health=health, admission=admission)
-            grpc_port = _bind(front, settings)
-            await front.start()
+        with listening(settings.host, settings.rest_port) as listener:
+            server = _grpc_server(settings, api=api, upstreams=upstreams, health=health, admission=admission)
+            grpc_port = _bind(server, settings)
+            await server.start()
             app = _rest_app(settings, api=api, upstreams=upstreams, transcoder=transcoder)
             guard = Guard(settings.client_limits)
-            web = _RestServer(_rest_config(app, settings, guard=guard))
+            config = _rest_config(app, settings, guard=guard)
+            web = _RestServer(config, handshake_seconds=settings.head_timeout_seconds)
             serving = asyncio.create_task(web.serve(sockets=[listener]))
             # Descriptors and routes stay: no collection need look at them again. Requests make many objects, and hardly
             # any cycle, so that collections may be rare.
@@ -94,14 +101,14 @@ async def serve(settings: GatewaySettings) -> None:
             web.should_exit = True
             transcoder.end_streams()
             deadline = asyncio.get_running_loop().call_later(settings.drain_seconds, transcoder.end_all)
-            await asyncio.gather(serving, front.stop(settings.drain_seconds))
+            await asyncio.gather(serving, server.stop(settings.drain_seconds))
             deadline.cancel()
             access_log.close()
     log.info("gateway.stopped")
 
 
 def _rest_app(settings: GatewaySettings, *, api: Api, upstreams: Upstreams, transcoder: Transcoder) -> ASGIApp:
-    app = Front(page_routes(api, upstreams, taken=transcoder.answers), transcoder)
+    app = Front(page_routes(api, upstreams, taken=transcoder.answers), transcoder, admits=transcoder.admits)
     return settings.cors.around(app) if settings.cors else app
 
 
@@ -128,7 +135,25 @@ def _rest_config(app: ASGIApp, settings: GatewaySettings, *, guard: Guard) -> uv
 
 
 class _RestServer(uvicorn.Server):
-    """Leaves the signals to whoever runs it beside the other server."""
+    """Leaves the signals to whoever runs it beside the other server, and bounds TLS handshakes in time."""
+
+    def __init__(self, config: uvicorn.Config, *, handshake_seconds: float) -> None:
+        super().__init__(config)
+        self._handshake_seconds = handshake_seconds
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serves on these sockets, as uvicorn does where it is given some, except for the bound."""
+        config = self.config
+        make: Any = config.http_protocol_class
+        protocol = partial(make, config=config, server_state=self.server_state, app_state={})
+        create = partial(
+            asyncio.get_running_loop().create_server,
+            protocol,
+            ssl=config.ssl,
+            ssl_handshake_timeout=self._handshake_seconds if config.ssl else None,
+        )
+        self.servers = [await create(sock=each, backlog=config.backlog) for each in sockets or ()]
+        self.started = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -143,15 +168,16 @@ def _grpc_server(
     proxies = settings.policy.proxies
     forwarder = Forwarder(upstreams, proxies=proxies)
     server.add_generic_rpc_handlers((Admitting(forwarder, admission=admission, proxies=proxies),))
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    add_reflection(server, [upstream.service.full_name for upstream in upstreams], pool=api.pool)
+    beside: Any = StreamsAdmitting(server, admission=admission, proxies=proxies)
+    health_pb2_grpc.add_HealthServicer_to_server(health, beside)
+    add_reflection(beside, [upstream.service.full_name for upstream in upstreams], pool=api.pool)
     return server
 
 
 def _bind(server: grpc.aio.Server, settings: GatewaySettings) -> int:
     """Opens the gRPC port and answers its number, which the system chooses for 0."""
     host, port, tls = settings.host, settings.grpc_port, settings.server_tls
-    with _listening(host, port):
+    with listening(host, port):
         pass  # grpc writes lines of its own about a port in use; this tells it as the REST port does
     address = f"{_bracketed(host)}:{port}"
     try:
@@ -165,7 +191,7 @@ def _bracketed(host: str) -> str:
 
 
 @contextlib.contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
+def listening(host: str, port: int) -> Iterator[socket.socket]:
     """A listening socket of our own, so that a port in use is told like every other error."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -176,6 +202,10 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         # asyncio sets this only for sockets made with an explicit protocol number, which create_server's are not.
         # Accepted sockets inherit it; without it a response's body waits 40 ms for its head to be acknowledged.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # A client that vanished without a word would otherwise keep its stream for as long as that is silent.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in KEEPALIVE.items():
+            listener.setsockopt(socket.IPPROTO_TCP, option, value)
         yield listener
 
 

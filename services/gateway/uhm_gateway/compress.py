@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["Gzipped", "gunzipped", "gzipped", "quality", "shrinks", "wants_gzip"]
+__all__ = ["Gzipped", "gunzipped", "gzipped", "quality", "shrinks", "varying", "wants_gzip"]
 
 LEAST_BYTES = 1024
 LEVEL = 4
 IN_A_THREAD_BYTES = 256 * 1024
 PIECE_BYTES = 1024 * 1024
+MEMBERS = 100  # of one body: each more costs a copy of all that follows it
 _GZIP_WINDOW = 31
 _SHRINKING = (b"text/", b"application/json", b"application/javascript", b"application/x-ndjson", b"image/svg+xml")
 
@@ -47,6 +48,11 @@ def wants_gzip(accept_encoding: str) -> bool:
 def shrinks(content_type: bytes, size: int) -> bool:
     """Whether an answer is worth the work."""
     return size >= LEAST_BYTES and content_type.startswith(_SHRINKING)
+
+
+def varying(content_type: bytes, size: int) -> list[tuple[bytes, bytes]]:
+    """What an answer says of its encoding depending on what the client takes, as does a 304 instead of it."""
+    return [(b"vary", b"accept-encoding")] if shrinks(content_type, size) else []
 
 
 async def gzipped(body: bytes) -> bytes:
@@ -127,19 +133,21 @@ class _Unpacker:
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(_GZIP_WINDOW)
-        self._begun = False
+        self._members = 0
 
     @property
     def is_whole(self) -> bool:
         """Whether what came so far is no member or whole ones."""
-        return not self._begun or self._member.eof
+        return not self._members or self._member.eof
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         """Takes some data; yields its content. Raises BadRequest."""
         while piece:
-            if self._member.eof:
+            if not self._members or self._member.eof:
                 self._member = zlib.decompressobj(_GZIP_WINDOW)
-            self._begun = True
+                self._members += 1
+            if self._members > MEMBERS:
+                raise BadRequest(f"The body's gzip data has more than {MEMBERS} members.")
             try:
                 content = self._member.decompress(piece, PIECE_BYTES)
             except zlib.error as error:

@@ -21,6 +21,12 @@ class Corked:
         self._loop = asyncio.get_running_loop()
         self._pending: list[bytes] = []
         self._bytes = 0
+        self._written = 0
+
+    @property
+    def sent(self) -> int:
+        """How many bytes the client's side of the connection has taken so far."""
+        return self._written - int(self._transport.get_write_buffer_size())
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -43,5 +49,6 @@ class Corked:
         if self._pending:
             data = b"".join(self._pending)
             self._pending.clear()
+            self._written += self._bytes
             self._bytes = 0
             self._transport.write(data)

@@ -15,6 +15,7 @@ import grpc
 
 from uhm_common.errors import UhmError, Unavailable
 from uhm_gateway.bind import Binder
+from uhm_gateway.compress import varying
 from uhm_gateway.conditional import etag_of, is_known
 from uhm_gateway.errors import UnsupportedMediaType
 from uhm_gateway.framing import framing_for
@@ -57,11 +58,13 @@ _JSON_TYPES = frozenset(
 class Limits:
     """Bytes that a body may have: one that is held in memory, and one that is passed on in pieces.
 
-    `unary_seconds` is how long a unary call may take where its client sets no deadline.
+    `body_seconds` is how long the former may pause, and `unary_seconds` how long a unary call may take where its client
+    sets no deadline.
     """
 
     body: int
     upload: int
+    body_seconds: float
     unary_seconds: float
 
 
@@ -158,7 +161,8 @@ class Endpoint:
         return asyncio.CancelledError()
 
     async def _message(self, exchange: Exchange, *, captured: Sequence[str]) -> Message:
-        body = await exchange.body(limit=self._limits.body)
+        limits = self._limits
+        body = await exchange.body(limit=limits.body, pause_seconds=limits.body_seconds)
         query = exchange.query
         if self.binder.raw_body_field is not None:
             message = self.binder.bind(captured=captured, query=query)
@@ -218,6 +222,7 @@ class Endpoint:
             etag = etag_of(rendered.body)
             headers.append((b"etag", etag.encode()))
             if is_known(etag, exchange.header(b"if-none-match")):
+                headers += varying(rendered.content_type, len(rendered.body))
                 await exchange.respond_empty(304, headers=headers)
                 return
         await exchange.respond(200, content_type=rendered.content_type, body=rendered.body, headers=headers)

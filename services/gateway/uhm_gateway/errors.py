@@ -6,6 +6,7 @@
     ├── BadRequest               400: path, query or body that do not make the method's message
     ├── UnknownPath              404: no binding has this path
     ├── MethodNotAllowed         405: bindings have this path, with other HTTP methods
+    ├── BodyTooSlow              408
     ├── BodyTooLarge             413
     └── UnsupportedMediaType     415
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BadRequest",
     "BodyTooLarge",
+    "BodyTooSlow",
     "ConfigurationError",
     "MalformedTemplate",
     "MethodNotAllowed",
@@ -67,6 +69,13 @@ class MethodNotAllowed(UhmError):
         found = set(allowed)
         self.allowed = tuple(sorted(found | {"HEAD"} if "GET" in found else found))
         super().__init__(f"{path!r} does not answer {method}.", hint=f"It answers {', '.join(self.allowed)}.")
+
+
+class BodyTooSlow(UhmError):
+    """The request's body trickles."""
+
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+    http_status: ClassVar[int] = 408
 
 
 class BodyTooLarge(ResourceExhausted):

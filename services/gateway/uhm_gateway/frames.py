@@ -49,7 +49,8 @@ END_STREAM, ACK, END_HEADERS, PADDED, PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
 # Every peer takes frames of this size, and sends none larger to who has not asked for it.
 MAX_PAYLOAD: Final = 16384
 _HEAD_BYTES = 9
-_KEPT = 1024
+# Of what was decoded so much is kept: this many blocks, and texts in them, of so many bytes at most.
+_KEPT, _KEPT_BYTES = 1024, 512
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -140,14 +141,20 @@ def string(text: bytes) -> bytes:
     return bytes((*sizes, length)) + text
 
 
-@lru_cache(maxsize=_KEPT)
 def decode_headers(block: bytes) -> Headers:
     """The headers of a block. Raises FrameError."""
+    return _kept_headers(block) if len(block) <= _KEPT_BYTES else _decoded(block)
+
+
+def _decoded(block: bytes) -> Headers:
     try:
         return tuple(_headers(block))
     except (HPACKDecodingError, IndexError, ValueError) as error:
         message = f"a header block that cannot be decoded: {error}"
         raise FrameError(message) from error
+
+
+_kept_headers = lru_cache(maxsize=_KEPT)(_decoded)
 
 
 def _headers(block: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -191,14 +198,17 @@ def _static(index: int) -> int:
 
 
 def _text(block: bytes, at: int) -> tuple[bytes, int]:
-    length, start = _integer(block, at, 0x7F, 7)
+    first = block[at]
+    length, start = first & 0x7F, at + 1
+    if length == 0x7F:
+        length, start = _integer(block, at, 0x7F, 7)
     end = start + length
     if end > len(block):
         raise IndexError(end)
     text = block[start:end]
-    return (_unpacked(text) if block[at] & 0x80 else text), end
+    if first & 0x80:
+        text = _kept_text(text) if len(text) <= _KEPT_BYTES else unpacked(text)
+    return text, end
 
 
-@lru_cache(maxsize=_KEPT)
-def _unpacked(text: bytes) -> bytes:
-    return unpacked(text)
+_kept_text = lru_cache(maxsize=_KEPT)(unpacked)

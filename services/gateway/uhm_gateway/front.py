@@ -15,10 +15,10 @@ from starlette.middleware.cors import CORSMiddleware
 from uhm_common.calls import REQUEST_ID
 from uhm_gateway.compress import Gzipped
 from uhm_gateway.metadata import PREFIX, request_id
-from uhm_gateway.pages import refuse
+from uhm_gateway.pages import PROBES, refuse
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from starlette.routing import BaseRoute
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,6 +28,8 @@ __all__ = ["Cors", "Front"]
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _ASKED = (
     "Authorization",
+    "Baggage",
+    "Content-Encoding",
     "Content-Type",
     "Grpc-Timeout",
     "Idempotency-Key",
@@ -56,33 +58,47 @@ class Cors:
     def around(self, app: ASGIApp) -> ASGIApp:
         """The application behind these rules."""
         prefix = PREFIX.decode().title()
+        metadata = [f"{prefix}{key}" for key in self.metadata if not key.endswith("*")]
         ruled = CORSMiddleware(
             app,
             allow_origins=self.origins,
             allow_methods=_METHODS,
-            allow_headers=[*_ASKED, *(f"{prefix}{key}" for key in self.metadata if not key.endswith("*"))],
+            allow_headers=[*_ASKED, *metadata],
             allow_credentials=self.credentials,
-            expose_headers=[*_SHOWN, *self.shown],
+            expose_headers=[*_SHOWN, *metadata, *self.shown],
             max_age=self.max_age,
         )
         return _Identified(ruled)  # preflights are answered by the rules themselves
 
 
 class Front:
-    """Pages where one begins with the path's first segment, the API otherwise; pages fall back to the API, too."""
+    """Pages where one begins with the path's first segment, the API otherwise; pages fall back to the API, too.
 
-    def __init__(self, pages: Sequence[BaseRoute], api: ASGIApp) -> None:
+    `admits` says whether a page may be answered, and answers where it may not; probes always are.
+    """
+
+    def __init__(
+        self,
+        pages: Sequence[BaseRoute],
+        api: ASGIApp,
+        *,
+        admits: Callable[[Scope, Receive, Send], Awaitable[bool]],
+    ) -> None:
         app = Starlette(routes=pages, exception_handlers={HTTPException: refuse})
         app.router.redirect_slashes = False
         app.router.default = api
         self._pages = _Identified(Gzipped(app))
         self._of_pages = frozenset(_first_segment(getattr(route, "path", "/")) for route in pages)
         self._api = api
+        self._admits = admits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
-        is_page = scope["type"] == "http" and _first_segment(scope["path"]) in self._of_pages
-        await (self._pages if is_page else self._api)(scope, receive, send)
+        path = scope["path"]
+        if scope["type"] != "http" or _first_segment(path) not in self._of_pages:
+            await self._api(scope, receive, send)
+        elif path in PROBES or await self._admits(scope, receive, send):
+            await self._pages(scope, receive, send)
 
 
 class _Identified:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+import time
 from typing import TYPE_CHECKING
 
 from uhm_gateway.compress import gunzipped, gzipped, shrinks, wants_gzip
-from uhm_gateway.errors import BadRequest, BodyTooLarge
+from uhm_gateway.errors import BadRequest, BodyTooLarge, BodyTooSlow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
 
     from uhm_gateway.metadata import Headers
 
-__all__ = ["ClientDisconnectedError", "Exchange", "Request"]
+__all__ = ["ClientDisconnectedError", "Exchange", "Request", "falls_behind"]
 
+# Of a body that is held in memory, or whose length is known; other streams may be as slow as they like.
+LEAST_BYTES_PER_SECOND = 512
 # What is read and dropped of a body that nobody wants, so that the client reads our answer instead of a reset
 # connection.
 DRAINED_BYTES = 64 * 1024 * 1024
@@ -30,6 +34,11 @@ DRAIN_SECONDS = 3.0
 
 class ClientDisconnectedError(Exception):
     """The client closed the connection; nobody is left to answer."""
+
+
+def falls_behind(taken: int, *, seconds: float, pause_seconds: float) -> bool:
+    """Whether a body, of which `taken` bytes have come in all those seconds, trickles; it may pause so long."""
+    return taken < (seconds - pause_seconds) * LEAST_BYTES_PER_SECOND
 
 
 class Request:
@@ -80,29 +89,30 @@ class Exchange(Request):
         """Whether the response's head is out, so that its status can no longer change."""
         return self.status != 0
 
-    def pieces(self, *, limit: int) -> AsyncIterator[bytes]:
+    def pieces(self, *, limit: int, pause_seconds: float = math.inf) -> AsyncIterator[bytes]:
         """The body's content as it arrives, unpacked; the connection is read no faster than this is.
 
-        Raises BodyTooLarge, UnsupportedMediaType or BadRequest where its encoding is not gzip or broken, and
-        ClientDisconnectedError where the client goes before the end.
+        Raises BodyTooLarge, BodyTooSlow where it trickles after a pause of so many seconds, UnsupportedMediaType or
+        BadRequest where its encoding is not gzip or broken, and ClientDisconnectedError where the client goes before
+        the end.
         """
-        received = self._received(limit=limit)
+        received = self._received(limit=limit, pause_seconds=pause_seconds)
         encoding = self.header(b"content-encoding").strip().lower()
         if encoding in {"", "identity"}:
             return received
         return _bounded(gunzipped(received, encoding=encoding), limit=limit)
 
-    async def body(self, *, limit: int) -> bytes:
+    async def body(self, *, limit: int, pause_seconds: float) -> bytes:
         """The whole body. Raises as `pieces` does."""
         if self._body_ended:
             return b""
-        return b"".join([piece async for piece in self.pieces(limit=limit)])
+        return b"".join([piece async for piece in self.pieces(limit=limit, pause_seconds=pause_seconds)])
 
-    async def _received(self, *, limit: int) -> AsyncIterator[bytes]:
+    async def _received(self, *, limit: int, pause_seconds: float) -> AsyncIterator[bytes]:
         length = self.header(b"content-length")
         if length.isdecimal() and int(length) > limit:
             raise BodyTooLarge(limit)
-        taken = 0
+        taken, started = 0, time.monotonic()
         while not self._body_ended:
             message = await self._receive()
             if message["type"] == "http.disconnect":
@@ -113,6 +123,8 @@ class Exchange(Request):
             taken += len(piece)
             if taken > limit:
                 raise BodyTooLarge(limit)
+            if falls_behind(taken, seconds=time.monotonic() - started, pause_seconds=pause_seconds):
+                raise BodyTooSlow("The request's body did not come in time.")
             if piece:
                 yield piece
 

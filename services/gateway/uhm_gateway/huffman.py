@@ -13,34 +13,40 @@ from hpack.huffman_table import HUFFMAN_COMPLETE, HUFFMAN_EMIT_SYMBOL, HUFFMAN_F
 
 __all__ = ["unpacked"]
 
-_Step = tuple[int, bytes, bool]
+_Step = tuple["_State", bytes]
 
 
-class _Steps(dict[int, _Step]):
-    """By state and byte: the state after it, what came out, and whether the text may end there."""
+class _State(dict[int, _Step]):
+    """Where a text may be, and for each byte that may come the state after it and what comes out."""
 
-    def __missing__(self, key: int) -> _Step:
-        state, out, flags = key >> 8, b"", 0
-        for nibble in (key >> 4 & 0xF, key & 0xF):
-            state, flags, symbol = HUFFMAN_TABLE[state << 4 | nibble]
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self._number = number
+        self.may_end = number in _ENDS
+
+    def __missing__(self, byte: int) -> _Step:
+        number, out = self._number, b""
+        for nibble in (byte >> 4, byte & 0xF):
+            number, flags, symbol = HUFFMAN_TABLE[number << 4 | nibble]
             if flags & HUFFMAN_FAIL:
                 raise HPACKDecodingError("Invalid Huffman string")
             if flags & HUFFMAN_EMIT_SYMBOL:
                 out += bytes((symbol,))
-        step = self[key] = (state, out, bool(flags & HUFFMAN_COMPLETE))
+        step = self[byte] = (_STATES[number], out)
         return step
 
 
-_steps: Final = _Steps()
+_ENDS: Final = {number for number, flags, _ in HUFFMAN_TABLE if flags & HUFFMAN_COMPLETE}
+_STATES: Final = tuple(_State(number) for number in range(len(HUFFMAN_TABLE) >> 4))
 
 
 def unpacked(text: bytes) -> bytes:
     """The text that was packed. Raises HPACKDecodingError."""
-    state, may_end = 0, True
+    state = _STATES[0]
     out = []
     for byte in text:
-        state, piece, may_end = _steps[state << 8 | byte]
+        state, piece = state[byte]
         out.append(piece)
-    if not may_end:
+    if not state.may_end:
         raise HPACKDecodingError("Incomplete Huffman string")
     return b"".join(out)

@@ -107,4 +107,7 @@ class Inbound:
             return
         except (UhmError, ClientDisconnectedError) as error:
             self.error = error
+        except BaseException:
+            self._call.cancel()
+            raise
         self._call.cancel()

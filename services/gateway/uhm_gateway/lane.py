@@ -42,6 +42,7 @@ class Lane:
         self._limit = message_limit
         self._keepalive_seconds = keepalive_seconds
         self._connection: Connection | None = None
+        self._made: list[Connection] = []  # the one, and those before it that still have calls
         self._connecting: asyncio.Task[None] | None = None
         self._tried = float("-inf")
 
@@ -77,34 +78,46 @@ class Lane:
             body: bytes = message if request_serializer is None else request_serializer(message)
             headers = head + _encoded(metadata)
             if timeout is not None:
-                headers += _timeout(timeout)
+                headers += _name("grpc-timeout") + string(_timeout(timeout))
             if len(headers) > LARGEST_HEADERS or not connection.has_room(len(body)):
                 return otherwise(message, metadata=metadata, timeout=timeout)
-            return connection.start(headers, body, parse=response_deserializer, timeout=timeout)
+            return connection.start(
+                headers,
+                body,
+                parse=response_deserializer,
+                timeout=timeout,
+                again=lambda left: otherwise(message, metadata=metadata, timeout=left),
+            )
 
         return start
 
     async def close(self) -> None:
-        """Ends the connection; calls under way fail."""
+        """Ends what connections there are; calls under way fail."""
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.wait([self._connecting])
-        if self._connection is not None:
-            self._connection.close()
-            await self._connection.lost.wait()
+        for connection in self._made:
+            connection.close()
+            await connection.lost.wait()
 
     async def _try(self) -> None:
-        """Connects; where that fails, the channel tells why to whoever calls."""
+        """Connects and waits for the service's first word; where it fails, the channel tells why to whoever calls."""
         loop = asyncio.get_running_loop()
+        self._made = [each for each in self._made if not each.lost.is_set()]
+        connection: Connection | None = None
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                _, self._connection = await loop.create_connection(
+                _, connection = await loop.create_connection(
                     lambda: Connection(message_limit=self._limit, keepalive_seconds=self._keepalive_seconds),
                     self._host,
                     self._port,
                 )
+                self._made.append(connection)
+                await connection.settled.wait()
+            self._connection = connection
         except (OSError, TimeoutError):
-            self._connection = None
+            if connection is not None:
+                connection.close()
         finally:
             self._connecting = None
 
@@ -124,7 +137,6 @@ def _name(name: str) -> bytes:
 
 @lru_cache
 def _timeout(seconds: float) -> bytes:
-    """The header `grpc-timeout`, which has eight digits at most."""
+    """The value of `grpc-timeout`, which has eight digits at most."""
     milliseconds = max(1, round(seconds * 1000))
-    value = b"%dm" % milliseconds if milliseconds < 10**8 else b"%dS" % min(10**8 - 1, milliseconds // 1000)
-    return literal(b"grpc-timeout", value)
+    return b"%dm" % milliseconds if milliseconds < 10**8 else b"%dS" % min(10**8 - 1, milliseconds // 1000)

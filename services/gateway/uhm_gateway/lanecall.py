@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
+import zlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -13,7 +15,7 @@ import grpc
 from uhm_gateway.frames import decode_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Awaitable, Callable, Generator, Iterable
 
     from uhm_gateway.frames import Headers
 
@@ -35,42 +37,59 @@ _NOT_METADATA = frozenset(
     (b":status", b"content-type", b"grpc-status", b"grpc-message", b"grpc-encoding", b"grpc-accept-encoding", b"date")
 )
 _PREFIX_BYTES = 5
+# What zlib calls the encodings that gRPC's own clients take.
+_WINDOW_BITS = {b"gzip": 31, b"deflate": 15}
 
 
 class LaneCall:
     """The call, and what has come of its answer. Awaited, it answers the message or raises AioRpcError."""
 
     __slots__ = (
+        "_again",
         "_code",
         "_details",
         "_drop",
         "_ended",
+        "_following",
         "_limit",
         "_message",
         "_parse",
         "_pieces",
         "_taken",
         "_trailers",
+        "deadline",
         "head",
         "timer",
     )
 
     def __init__(
-        self, ended: asyncio.Future[None], *, parse: Callable[[bytes], Any] | None, limit: int, drop: Callable[[], None]
+        self,
+        ended: asyncio.Future[None],
+        *,
+        parse: Callable[[bytes], Any] | None,
+        limit: int,
+        drop: Callable[[], object],
+        again: Callable[[float | None], Any],
     ) -> None:
-        """`ended` is this call's own; `drop` forgets it where it is cancelled; `limit` bounds the answer, in bytes."""
+        """`ended` is this call's own; `drop` forgets it where it is cancelled; `limit` bounds the answer, in bytes.
+
+        `again` starts it another way, within so many seconds.
+        """
         self._parse = parse
         self._limit = limit
         self._drop = drop
+        self._again = again
+        self._following: asyncio.Task[None] | None = None
         self._ended = ended
         self._code: grpc.StatusCode | None = None
         self._details = ""
-        self._message = b""
+        self._message: Any = b""
         self._pieces: list[bytes] = []
         self._taken = 0
         self._trailers: Headers = ()
         self.head: Headers | None = None
         self.timer: asyncio.TimerHandle | None = None
+        self.deadline = float("inf")  # by the loop's clock
 
     def __await__(self) -> Generator[Any, None, Any]:
         """The answer. Raises AioRpcError where there is none, CancelledError where the call was cancelled."""
@@ -130,7 +149,7 @@ class LaneCall:
         """Adds a piece of the answer; answers whether it is within the limit."""
         self._taken += len(data)
         if self._taken > self._limit + _PREFIX_BYTES:
-            self.fail(grpc.StatusCode.RESOURCE_EXHAUSTED, f"Received message larger than max ({self._limit} bytes)")
+            self._fail_too_large(self._taken - _PREFIX_BYTES)
             return False
         self._pieces.append(data)
         return True
@@ -150,23 +169,65 @@ class LaneCall:
         elif status != b"0":
             message = said.get(b"grpc-message", b"").decode("latin-1")
             self._end(_CODES.get(status, grpc.StatusCode.UNKNOWN), unquote(message, errors="replace"))
-        elif self._unpack():
-            self._end(grpc.StatusCode.OK, "")
         else:
-            self.fail(grpc.StatusCode.INTERNAL, "The answer is not one uncompressed message.")
+            self._unpack()
 
     def fail(self, code: grpc.StatusCode, details: str) -> None:
         """Ends the call without the service's word."""
         if self._code is None:
             self._end(code, details)
 
-    def _unpack(self) -> bool:
-        """Takes the message out of its frame ("Length-Prefixed-Message"); answers whether there was just one."""
+    def start_again(self) -> None:
+        """Goes the other way with what time is left; for when the service says that it has not looked at the call."""
+        left = self.deadline - self._ended.get_loop().time()
+        other = self._again(None if left == float("inf") else max(0.0, left))
+        self._drop = other.cancel
+        self._following = asyncio.ensure_future(self._follow(other))
+
+    async def _follow(self, other: Any) -> None:
+        """Makes its own what becomes of the call that went the other way."""
+        try:
+            with contextlib.suppress(grpc.aio.AioRpcError, asyncio.CancelledError):
+                self._message = await other
+            self._parse = None
+            self.head = await _headers(other.initial_metadata())
+            self._trailers = await _headers(other.trailing_metadata())
+            self.fail(await other.code(), await other.details() or "")
+        finally:
+            self.fail(grpc.StatusCode.UNKNOWN, "It is not known how the call ended.")  # unless it is
+
+    def _unpack(self) -> None:
+        """Takes the one message out of its frame ("Length-Prefixed-Message"), and ends the call with it."""
         data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        if len(data) < _PREFIX_BYTES or data[0] or int.from_bytes(data[1:5], "big") != len(data) - _PREFIX_BYTES:
-            return False
-        self._message = data[_PREFIX_BYTES:]
-        return True
+        if len(data) < _PREFIX_BYTES or int.from_bytes(data[1:5], "big") != len(data) - _PREFIX_BYTES:
+            self.fail(grpc.StatusCode.INTERNAL, "The answer is not one message.")
+        elif data[0]:
+            self._decompress(data[_PREFIX_BYTES:])
+        else:
+            self._message = data[_PREFIX_BYTES:]
+            self._end(grpc.StatusCode.OK, "")
+
+    def _decompress(self, data: bytes) -> None:
+        """Does so for a compressed message, no further than the limit."""
+        encoding = dict(self.head or ()).get(b"grpc-encoding", b"")
+        if encoding not in _WINDOW_BITS:
+            self.fail(grpc.StatusCode.INTERNAL, f"The answer is compressed in a way not known here: {encoding!r}.")
+            return
+        decompressor = zlib.decompressobj(_WINDOW_BITS[encoding])
+        with contextlib.suppress(zlib.error):
+            self._message = decompressor.decompress(data, self._limit + 1)
+        if len(self._message) > self._limit:
+            self._fail_too_large(len(self._message))
+        elif not decompressor.eof:
+            self.fail(grpc.StatusCode.INTERNAL, "The answer cannot be decompressed.")
+        else:
+            self._end(grpc.StatusCode.OK, "")
+
+    def _fail_too_large(self, size: int) -> None:
+        """In grpc's own words, which `status` knows; the size is what of it has come."""
+        self.fail(
+            grpc.StatusCode.RESOURCE_EXHAUSTED, f"CLIENT: Received message larger than max ({size} vs. {self._limit})"
+        )
 
     def _end(self, code: grpc.StatusCode, details: str) -> None:
         self._note(code, details)
@@ -188,6 +249,14 @@ def _metadata(headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str | 
         (name.decode("latin-1"), _unarmoured(value) if name.endswith(b"-bin") else value.decode("latin-1"))
         for name, value in headers
         if name not in _NOT_METADATA
+    )
+
+
+async def _headers(metadata: Awaitable[Iterable[tuple[str, str | bytes]]]) -> Headers:
+    """Another call's metadata, as they travel."""
+    return tuple(
+        (name.encode(), base64.b64encode(value) if isinstance(value, bytes) else value.encode("latin-1"))
+        for name, value in await metadata
     )
 
 

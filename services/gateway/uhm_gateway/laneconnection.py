@@ -15,22 +15,23 @@ from uhm_gateway.lanecall import LaneCall
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["KEEPALIVE_SECONDS", "LARGEST_BODY", "Connection"]
+__all__ = ["KEEPALIVE_SECONDS", "KEEPALIVE_TIMEOUT_SECONDS", "LARGEST_BODY", "Connection"]
 
 KEEPALIVE_SECONDS = 30.0
 KEEPALIVE_TIMEOUT_SECONDS = 10.0
-# Deadlines this far off are looked at once a second, together; nearer ones have a timer each.
+# Deadlines this far off are looked at once a second, together, until they are near; near ones have a timer each.
 FAR_SECONDS = 10.0
 LOOK_SECONDS = 1.0
+# A deadline travels in milliseconds, and the service's clock may tick as coarsely.
+ROUNDING_SECONDS = 0.01
 LARGEST_BODY = frames.MAX_PAYLOAD - 5
 LAST_STREAM = 2**31 - 1
 WINDOW: Final = 2**31 - 1
 _FIRST_WINDOW = 65535
 _MAX_CONCURRENT_STREAMS, _INITIAL_WINDOW_SIZE = 3, 4
-_CANCEL = (8).to_bytes(4, "big")
+_REFUSED_STREAM, _CANCEL = 7, 8
 _RESET_CODES = {
-    7: grpc.StatusCode.UNAVAILABLE,
-    8: grpc.StatusCode.CANCELLED,
+    _CANCEL: grpc.StatusCode.CANCELLED,
     11: grpc.StatusCode.RESOURCE_EXHAUSTED,
     12: grpc.StatusCode.PERMISSION_DENIED,
 }
@@ -54,8 +55,10 @@ class Connection(asyncio.Protocol):
         self._unacknowledged = 0
         self._block: tuple[int, int, bytes] | None = None  # stream, flags, and headers that CONTINUATION goes on with
         self._heard = False
+        self._is_full = False
         self._keepalive: asyncio.TimerHandle | None = None
         self.is_open = False
+        self.settled = asyncio.Event()  # whether it is open, or will never be
         self.lost = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -72,9 +75,20 @@ class Connection(asyncio.Protocol):
         self._end("Socket closed")
         self.lost.set()
 
+    def pause_writing(self) -> None:
+        """Takes no more calls while the service does not read those it has."""
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        """Takes calls again."""
+        self._is_full = False
+
     def close(self) -> None:
-        """Ends the connection."""
-        self._transport.close()
+        """Ends the connection, and does not wait for a service that does not read."""
+        if self._transport.get_write_buffer_size():
+            self._transport.abort()
+        else:
+            self._transport.close()
 
     def has_room(self, size: int) -> bool:
         """Whether a call with a request of so many bytes can be sent at once."""
@@ -83,24 +97,33 @@ class Connection(asyncio.Protocol):
             and size + 5 <= self._window
             and size + 5 <= self._stream_window
             and len(self._calls) < self._most_streams
+            and not self._is_full
         )
 
     def start(
-        self, headers: bytes, body: bytes, *, parse: Callable[[bytes], Any] | None, timeout: float | None
+        self,
+        headers: bytes,
+        body: bytes,
+        *,
+        parse: Callable[[bytes], Any] | None,
+        timeout: float | None,
+        again: Callable[[float | None], Any],
     ) -> LaneCall:
-        """Sends a request. The caller has asked `has_room`."""
+        """Sends a request. The caller has asked `has_room`; `again` is the call's other way, within so many seconds."""
         stream = self._next
         self._next += 2
         self.is_open = self._next < LAST_STREAM
         ended = self._loop.create_future()
-        call = LaneCall(ended, parse=parse, limit=self._limit, drop=partial(self._drop, stream))
+        call = LaneCall(ended, parse=parse, limit=self._limit, drop=partial(self._drop, stream), again=again)
         self._calls[stream] = call
-        if timeout is not None and timeout < FAR_SECONDS:
-            call.timer = self._loop.call_later(max(0.0, timeout), self._expire, stream)
-        elif timeout is not None:
-            self._far[stream] = self._loop.time() + timeout
-            if self._look is None:
-                self._look = self._loop.call_later(LOOK_SECONDS, self._expire_far)
+        if timeout is not None:
+            call.deadline = self._loop.time() + timeout
+            if timeout < FAR_SECONDS:
+                call.timer = self._loop.call_at(call.deadline, self._expire, stream)
+            else:
+                self._far[stream] = call.deadline
+                if self._look is None:
+                    self._look = self._loop.call_later(LOOK_SECONDS, self._look_far)
         self._window -= len(body) + 5
         number = stream.to_bytes(4, "big")
         self._send(
@@ -126,6 +149,8 @@ class Connection(asyncio.Protocol):
         except FrameError as error:
             self._end(f"Stream removed: {error}")
             self._transport.abort()
+        if not self.is_open:
+            self._close_if_over()
 
     def _take(self, received: Frame) -> None:
         kind, flags, stream, payload, length = received
@@ -181,16 +206,22 @@ class Connection(asyncio.Protocol):
         elif kind == frames.WINDOW_UPDATE and not stream:
             self._window += int.from_bytes(payload, "big") & 0x7FFFFFFF
         elif kind == frames.RST_STREAM and (call := self._calls.pop(stream, None)):
-            code = int.from_bytes(payload, "big")
-            call.fail(_RESET_CODES.get(code, grpc.StatusCode.INTERNAL), f"RST_STREAM with error code {code}")
+            self._take_reset(call, int.from_bytes(payload, "big"))
         elif kind == frames.GOAWAY:
             # What is under way is answered still, unless the service says that it has not even looked at it.
             self.is_open = False
-            last = int.from_bytes(payload[:4], "big")
+            last = int.from_bytes(payload[:4], "big") & 0x7FFFFFFF
             for number in [number for number in self._calls if number > last]:
-                self._calls.pop(number).fail(grpc.StatusCode.UNAVAILABLE, "GOAWAY received")
-            if not self._calls:
-                self._transport.close()
+                self._calls.pop(number).start_again()
+
+    def _take_reset(self, call: LaneCall, code: int) -> None:
+        """Many services reset a call at its deadline, which only the clock tells from one that they cancel."""
+        if code == _REFUSED_STREAM:
+            call.start_again()
+        elif code == _CANCEL and self._loop.time() > call.deadline - ROUNDING_SECONDS:
+            call.fail(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+        else:
+            call.fail(_RESET_CODES.get(code, grpc.StatusCode.INTERNAL), f"RST_STREAM with error code {code}")
 
     def _take_settings(self, payload: bytes) -> None:
         for at in range(0, len(payload) - 5, 6):
@@ -202,6 +233,7 @@ class Connection(asyncio.Protocol):
         self._send(frame(frames.SETTINGS, frames.ACK, 0))
         if self._keepalive is None:
             self.is_open = True
+            self.settled.set()
             self._keepalive = self._loop.call_later(self._keepalive_seconds, self._check_alive)
 
     def _check_alive(self) -> None:
@@ -228,20 +260,27 @@ class Connection(asyncio.Protocol):
             self._drop(stream)
             call.fail(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
 
-    def _expire_far(self) -> None:
-        """Ends the calls whose far deadlines have come, and forgets those of calls that are over."""
-        now = self._loop.time()
+    def _look_far(self) -> None:
+        """Gives the calls whose far deadlines have come near a timer, and forgets those of calls that are over."""
+        near = self._loop.time() + LOOK_SECONDS
         self._far = {stream: deadline for stream, deadline in self._far.items() if stream in self._calls}
-        for stream in [stream for stream, deadline in self._far.items() if deadline <= now]:
-            self._expire(stream)
-        self._look = self._loop.call_later(LOOK_SECONDS, self._expire_far) if self._far else None
+        for stream in [stream for stream, deadline in self._far.items() if deadline <= near]:
+            self._calls[stream].timer = self._loop.call_at(self._far.pop(stream), self._expire, stream)
+        self._look = self._loop.call_later(LOOK_SECONDS, self._look_far) if self._far else None
 
     def _drop(self, stream: int) -> None:
         if self._calls.pop(stream, None) is not None:
-            self._send(frame(frames.RST_STREAM, 0, stream, _CANCEL))
+            self._send(frame(frames.RST_STREAM, 0, stream, _CANCEL.to_bytes(4, "big")))
+            self._close_if_over()
+
+    def _close_if_over(self) -> None:
+        """Ends a connection that takes no more calls once it has none."""
+        if self.settled.is_set() and not self.is_open and not self._calls:
+            self.close()
 
     def _end(self, details: str) -> None:
         self.is_open = False
+        self.settled.set()
         for timer in (self._keepalive, self._look):
             if timer is not None:
                 timer.cancel()

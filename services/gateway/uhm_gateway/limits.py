@@ -7,7 +7,10 @@ checked. Of IPv6 the network of 64 bits counts, which is the least that anybody 
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import time
+from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
@@ -17,13 +20,18 @@ from uhm_gateway.overload import Slots, Taken
 from uhm_gateway.rate import Buckets, Rate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from uhm_common.identity import Identity
 
 __all__ = ["Admission", "Capacity", "TooManyRequests", "Verifier"]
 
 IPV6_NETWORK_BITS = 64
+# How long one waits to hear whose a token is: it is asked before anything bounds how many wait.
+ASKING_SECONDS = 0.1
+# For how long one does not ask again about a token that nobody vouched for, and of how many this is remembered.
+UNKNOWN_SECONDS = 1.0
+UNKNOWN_TOKENS = 1024
 
 
 class TooManyRequests(ResourceExhausted):
@@ -38,6 +46,9 @@ class Verifier(Protocol):
 
     async def identity(self, metadata: Mapping[str, str]) -> Identity:
         """Who sent this metadata. Raises UhmError where nobody can say."""
+
+    def knows(self, metadata: Mapping[str, str]) -> bool:
+        """Whether it has said so before, so that it says it at once. Raises UhmError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +69,18 @@ class Capacity:
 class Admission:
     """Lets calls in, or refuses them with an error that says when to come back."""
 
-    def __init__(self, capacity: Capacity, *, verifier: Verifier | None = None) -> None:
+    def __init__(
+        self,
+        capacity: Capacity,
+        *,
+        verifier: Verifier | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Without a verifier, callers are addresses."""
         self._capacity = capacity
         self._verifier = verifier
+        self._clock = clock
+        self._unknown: OrderedDict[str, float] = OrderedDict()
         self._addresses = Buckets(capacity.address)
         self._users = Buckets(capacity.user)
         self._unary = Slots(capacity.unary, kind="calls")
@@ -74,15 +93,30 @@ class Admission:
             raise TooManyRequests(network.capitalize(), retry_after=wait)
         if self._verifier is None or not authorization:
             return network
-        try:
-            identity = await self._verifier.identity({"authorization": authorization})
-        except UhmError:
+        identity = await self._identity(self._verifier, authorization)
+        if identity is None:
             # The service itself refuses it, and says why; until then it is nobody's.
             return network
         user = f"user {identity.username}"
         if wait := self._users.take(user):
             raise TooManyRequests(user.capitalize(), retry_after=wait)
         return user
+
+    async def _identity(self, verifier: Verifier, authorization: str) -> Identity | None:
+        """Whose a token is; None where nobody says it soon, or did not just now."""
+        metadata = {"authorization": authorization}
+        try:
+            if verifier.knows(metadata):  # most are, and a timer costs as much as all the rest of this
+                return await verifier.identity(metadata)
+            if self._clock() < self._unknown.get(authorization, 0.0):
+                return None
+            async with asyncio.timeout(ASKING_SECONDS):
+                return await verifier.identity(metadata)
+        except (UhmError, TimeoutError):
+            self._unknown[authorization] = self._clock() + UNKNOWN_SECONDS
+            if len(self._unknown) > UNKNOWN_TOKENS:
+                self._unknown.popitem(last=False)
+            return None
 
     def slot(self, caller: str, *, service: str, streams: bool) -> Taken:
         """A place among the calls under way, taken until the context ends. Raises Overloaded."""

@@ -11,6 +11,7 @@ before one of any method. `*` takes a segment that is not empty, `**` also none.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Generic, TypeVar
 from urllib.parse import quote
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["ANY_METHOD", "Match", "Router"]
 
 ANY_METHOD = "*"
+# Longer paths are found anew, or those of one client would fill the memory.
+REMEMBERED, REMEMBERED_LENGTH = 1024, 256
 
 Target = TypeVar("Target")
 
@@ -63,6 +66,7 @@ class Router(Generic[Target]):
         self._root: _Node[Target] = _Node()
         self._verbs: set[str] = set()
         self._longest_verb = 0
+        self._remembered = lru_cache(REMEMBERED)(self._find)
 
     def add(self, method: str, template: Template, target: Target) -> None:
         """Adds a binding; `method` may be ANY_METHOD.
@@ -78,16 +82,20 @@ class Router(Generic[Target]):
                 f"{method} {template.text} matches the same requests as {methods[method][0].text}."
             )
         methods[method] = (template, target)
+        self._remembered.cache_clear()
         if template.verb:
             self._verbs.add(template.verb)
             self._longest_verb = max(self._longest_verb, len(quote(template.verb, safe="")))
 
     def match(self, method: str, path: str) -> Match[Target]:
-        """Finds the binding for a raw (still percent-encoded) path.
+        """Finds the binding for a raw (still percent-encoded) path; what was found lately is still known.
 
         Raises MethodNotAllowed where only other methods have the path, UnknownPath where none has, and BadRequest
         where the path's escapes are broken.
         """
+        return (self._remembered if len(path) <= REMEMBERED_LENGTH else self._find)(method, path)
+
+    def _find(self, method: str, path: str) -> Match[Target]:
         allowed: set[str] = set()
         for verb, raw in self._readings(path):
             segments = [decode(segment) for segment in raw] if "%" in path else raw

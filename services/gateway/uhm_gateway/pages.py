@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 
     Endpoint = Callable[[Request], Awaitable[Response]]
 
-__all__ = ["page_routes", "refuse"]
+__all__ = ["PROBES", "page_routes", "refuse"]
 
+PROBES = frozenset(("/healthz", "/readyz"))
+# Where the page says that the API is until its script corrects it, so that it is made but once; text is corrected here.
+USUALLY = "http://localhost:5000"
 # Nothing comes from another host or goes to one, nothing in the text is run, and no other page can frame this one.
 _PAGE_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
@@ -69,20 +72,18 @@ async def refuse(_request: Request, error: Exception) -> Response:
 
 
 def _page(documentation: Documentation) -> Endpoint:
-    """Answers the page to browsers and text to others; made once for each address that it is asked at."""
-
-    @lru_cache(maxsize=16)
-    def html(base: str) -> Asset:
-        return Asset(documentation.html(base).encode(), media_type="text/html", headers=_PAGE_HEADERS)
+    """Answers the page to browsers and text, for the address that it is asked at, to others."""
+    html = Asset(documentation.html(USUALLY).encode(), media_type="text/html", headers=_PAGE_HEADERS)
+    usual_text = documentation.text(USUALLY)
 
     @lru_cache(maxsize=16)
     def text(base: str) -> Asset:
-        return Asset(documentation.text(base).encode(), media_type="text/plain")
+        return Asset(usual_text.replace(USUALLY, base).encode(), media_type="text/plain")
 
     async def page(request: Request) -> Response:
-        base = str(request.base_url).rstrip("/")
-        form = html if "text/html" in request.headers.get("accept", "") else text
-        return form(base).response(request)
+        if "text/html" in request.headers.get("accept", ""):
+            return html.response(request)
+        return text(str(request.base_url).rstrip("/")).response(request)
 
     return page
 

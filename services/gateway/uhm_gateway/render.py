@@ -6,18 +6,17 @@ field instead of the message: a message field that is not set as if it were empt
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from uhm_gateway import printer
 from uhm_gateway.bind import HTTP_BODY
 from uhm_gateway.errors import ConfigurationError
-from uhm_gateway.fields import WELL_KNOWN, fields_by_any_name, is_map
+from uhm_gateway.fields import WELL_KNOWN, fields_by_any_name
 from uhm_gateway.printer import Printers
 
 if TYPE_CHECKING:
-    from google.protobuf.descriptor import Descriptor, FieldDescriptor
+    from google.protobuf.descriptor import FieldDescriptor
     from google.protobuf.descriptor_pool import DescriptorPool
     from google.protobuf.message import Message
 
@@ -30,8 +29,7 @@ NDJSON = b"application/x-ndjson"
 BINARY = b"application/octet-stream"
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
+class Rendered(NamedTuple):
     """A body and its content type."""
 
     content_type: bytes
@@ -40,11 +38,7 @@ class Rendered:
 
 def to_json(value: Any) -> bytes:
     """Compact JSON in UTF-8."""
-    return _ENCODER.encode(value).encode()
-
-
-# What is encoded is made for it and holds nothing twice, so that nobody need look for circles.
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False)
+    return printer.to_json(value).encode()
 
 
 class Renderer:
@@ -66,7 +60,7 @@ class Renderer:
     def render(self, message: Message) -> Rendered:
         """The body that is a message: of a unary call's answer, or inside a stream's framing."""
         if not self.is_raw:
-            return Rendered(JSON, to_json(self._value(message)))
+            return Rendered(JSON, self._text(message).encode())
         body: Any = self._part(message)
         content_type = body.content_type.encode("ascii", errors="ignore")
         return Rendered(content_type or BINARY, body.data)
@@ -75,18 +69,14 @@ class Renderer:
         part: Message = getattr(message, self._field.name) if self._field is not None else message
         return part
 
-    def _value(self, message: Message) -> Any:
+    def _text(self, message: Any) -> str:
         field = self._field
         if field is None:
-            return self._to_dict(message)
-        if field.message_type is None or field.is_repeated or is_map(field):
-            return self._to_dict(message).get(field.name)
-        if field.message_type.full_name in WELL_KNOWN and not message.HasField(field.name):
-            return None
-        return self._to_dict(getattr(message, field.name))
-
-    def _to_dict(self, message: Message) -> Any:
-        return self._printers.of(cast("Descriptor", message.DESCRIPTOR))(message)
+            return self._printers.of(message.DESCRIPTOR)(message)
+        is_optional = field.message_type is None or field.message_type.full_name in WELL_KNOWN
+        if field.has_presence and is_optional and not message.HasField(field.name):
+            return "null"
+        return self._printers.of_field(field)(getattr(message, field.name))
 
 
 @lru_cache(maxsize=16)

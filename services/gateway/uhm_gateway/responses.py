@@ -73,8 +73,6 @@ _EXTRA_HEADERS: Mapping[int, Mapping[str, str]] = {
     503: {"Retry-After": "Retry-After"},
 }
 _ALWAYS = frozenset((400, 414, 429, 431, 500, 503, 504))
-_BEFORE_THE_REQUEST = frozenset((408, 414, 431))
-"""Said of what is not yet, or never, a request, and so has no id."""
 _CODE = re.compile(r"\b(" + "|".join(code.name for code in grpc.StatusCode if code.name != "OK") + r")\b")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z`])")
 
@@ -100,8 +98,6 @@ def errors_of(operation: Operation, access: Access | None) -> dict[int, str]:
 def error_response(status: int, meaning: str, schema: dict[str, Any]) -> dict[str, Any]:
     """The Response Object of an error."""
     headers = header_refs(_EXTRA_HEADERS.get(status, {}))
-    if status in _BEFORE_THE_REQUEST:
-        del headers["x-request-id"]
     return {"description": meaning, "headers": headers, "content": {"application/json": {"schema": schema}}}
 
 

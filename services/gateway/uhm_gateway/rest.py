@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from uhm_common.calls import REQUEST_ID, Call
+from uhm_common.calls import Call
 from uhm_common.errors import InternalError, UhmError
 from uhm_common.logs import get_logger
 from uhm_gateway.clients import TrustedProxies, shown_agent
@@ -111,13 +111,25 @@ class Transcoder:
         if scope["type"] == "websocket":
             socket = Socket(scope, receive, send)
             caller = self._caller(socket)
-            method, status = "WEBSOCKET", await self._converse(socket, caller, secure=scope["scheme"] == "wss")
+            method, status = "WEBSOCKET", await self._converse(socket, caller)
         else:
             exchange = Exchange(scope, receive, send)
             caller = self._caller(exchange)
             exchange.response_headers = _standing_headers(caller)
             method, status = exchange.method, await self._serve(exchange, caller)
         self._access_log.answered(caller, method=method, path=scope["path"], status=status, started=started)
+
+    async def admits(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Counts a request for a page beside the API for its address; where there are too many, tells its client."""
+        exchange = Exchange(scope, receive, send)
+        caller = self._caller(exchange)
+        exchange.response_headers = _standing_headers(caller)
+        try:
+            await self._admission.caller(address=caller.address, authorization="")
+        except UhmError as error:
+            await self._refuse(exchange, error, caller)
+            return False
+        return True
 
     def _caller(self, request: Request) -> Call:
         proxies = self._policy.proxies
@@ -138,17 +150,21 @@ class Transcoder:
         except ClientDisconnectedError:
             return CLIENT_CLOSED_REQUEST
         except Exception as error:  # noqa: BLE001 - every error becomes a status, here
-            failure = _failure(error, exchange, caller)
-            if not exchange.started:
-                body = to_json(failure.to_json(self._pool))
-                await exchange.respond(failure.http_status, content_type=JSON, body=body, headers=failure.headers)
-            return failure.http_status
+            return await self._refuse(exchange, error, caller)
         return exchange.status
 
-    async def _converse(self, socket: Socket, caller: Call, *, secure: bool) -> int:
+    async def _refuse(self, exchange: Exchange, error: Exception, caller: Call) -> int:
+        """Tells an error, unless an answer has begun; answers its status."""
+        failure = _failure(error, exchange, caller)
+        if not exchange.started:
+            body = to_json(failure.to_json(self._pool))
+            await exchange.respond(failure.http_status, content_type=JSON, body=body, headers=failure.headers)
+        return failure.http_status
+
+    async def _converse(self, socket: Socket, caller: Call) -> int:
         """Holds the conversation or refuses it; answers its closing code, or the HTTP status of the refusal."""
         try:
-            check_origin(socket, secure=secure, allowed=self._policy.origins)
+            check_origin(socket, allowed=self._policy.origins)
             who = await self._count(socket, caller)
             match = self._match_stream(socket)
             conversation = Conversation(match.target, socket, pool=self._pool)
@@ -197,7 +213,7 @@ class Transcoder:
 
 def _standing_headers(caller: Call) -> Headers:
     """What every answer says: which request it is for, and that its type is what it says."""
-    return [(REQUEST_ID.encode(), caller.request_id.encode()), (b"x-content-type-options", b"nosniff")]
+    return [(b"x-request-id", caller.request_id.encode()), (b"x-content-type-options", b"nosniff")]
 
 
 def _failure(error: Exception, request: Request, caller: Call) -> Failure:

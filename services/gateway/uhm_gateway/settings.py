@@ -56,7 +56,9 @@ class GatewaySettings(CommonSettings):
     service_share: float = Field(
         default=0.7, gt=0, le=1, description="Which part one service may have, where there are several."
     )
-    max_connections: int = Field(default=4096, gt=0, description="HTTP connections at a time; more are answered 503.")
+    max_connections: int = Field(
+        default=4096, gt=0, description="HTTP connections at a time, not gRPC's; more get 503."
+    )
     target_limit: int = Field(default=8192, gt=0, description="Bytes of a path with its query; more is answered 414.")
     head_limit: int = Field(default=32 * 1024, gt=0, description="Bytes of a request's head; more is answered 431.")
     max_headers: int = Field(default=100, gt=0, description="Headers of a request; more is answered 431.")
@@ -64,7 +66,10 @@ class GatewaySettings(CommonSettings):
         default=15, gt=0, description="How long a request's head, or a new connection's first, may take; then 408."
     )
     body_timeout_seconds: float = Field(
-        default=30, gt=0, description="How long a request's body may pause, or fall below 512 bytes a second; then 408."
+        default=30,
+        gt=0,
+        description="How long a request's body may pause, or, unless it is a stream of unknown length, fall below 512"
+        " bytes a second; then 408.",
     )
     write_timeout_seconds: float = Field(
         default=60, gt=0, description="How long a client may read nothing of its answer; then its connection is closed."

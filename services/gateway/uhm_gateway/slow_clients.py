@@ -4,7 +4,9 @@ One watch looks at all connections every second, so that requests pay nothing fo
 connection that takes too long to send its head (408), stops in the middle of a body or trickles it (408), does not read
 its answer (closed; the call behind it is cancelled as for any client that goes), or has no more requests (closed).
 Heads are bounded in bytes and headers (431) and in the length of their target (414); connections are bounded in number
-(503).
+(503), and so are requests that wait for the answer to one before them. What is refused behind such a one has no place
+for its answer: the connection ends after those that have. A WebSocket remains a connection, but only what it reads is
+watched.
 """
 
 from __future__ import annotations
@@ -21,17 +23,22 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from uhm_common.logs import get_logger
 from uhm_gateway.corked import Corked
+from uhm_gateway.http import falls_behind
+from uhm_gateway.metadata import request_id
 from uhm_gateway.render import JSON, to_json
+from uhm_gateway.websocket import WebSocketProtocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 __all__ = ["ClientLimits", "Guard"]
 
 log = get_logger()
 
 WATCH_SECONDS = 1.0
-LEAST_BODY_BYTES_PER_SECOND = 512  # of a body whose length is known; a stream may be as slow as it likes
+PIPELINED = 8  # requests that wait for the answer to one before them
 _CODES = {
     HTTPStatus.BAD_REQUEST: grpc.StatusCode.INVALID_ARGUMENT,
     HTTPStatus.REQUEST_TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -88,12 +95,14 @@ class _Guarded(HttpToolsProtocol):
         self._body_at = 0.0
         self._body_bytes = 0
         self._idle_since: float | None = None
-        self._unsent = 0
+        self._sent = 0
         self._unsent_since = 0.0
         self._refused = False
+        self._answering: RequestResponseCycle | None = None  # uvicorn's `cycle` is the newest instead
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(cast("asyncio.Transport", Corked(transport)))
+        self._corked = Corked(transport)
+        super().connection_made(cast("asyncio.Transport", self._corked))
         if len(self._guard.connections) >= self._limits.connections:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "There are as many connections as the gateway takes.")
             return
@@ -102,17 +111,27 @@ class _Guarded(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._guard.connections.discard(self)
+        if self._answering is not None:
+            _disconnect(self._answering)
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self) -> None:
-        self._guard.connections.discard(self)
+        if self._refused:
+            return
+        if self._is_answering:
+            self._close_after(self.cycle)
+            return
         super().handle_websocket_upgrade()
+        socket = self.transport.get_protocol()
+        assert isinstance(socket, WebSocketProtocol)
+        socket.on_lost = partial(self._guard.connections.discard, self)
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
+        head_since = self._head_since
         super().data_received(data)
-        if self._head_since is not None and not self._refused:
+        if head_since is not None and self._head_since == head_since and not self._refused:  # it is still the same head
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.head_bytes:
                 self._refuse_head()
@@ -122,10 +141,6 @@ class _Guarded(HttpToolsProtocol):
         self._head_since = self._head_since or time.monotonic()
         self._head_bytes = 0
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
-        self._head_bytes += len(name) + len(value) + 4
-
     def on_headers_complete(self) -> None:
         self._head_since = self._idle_since = None
         if self._refused:
@@ -134,11 +149,17 @@ class _Guarded(HttpToolsProtocol):
         if (
             len(self.url) > limits.target_bytes
             or len(self.headers) > limits.headers
-            or len(self.url) + self._head_bytes > limits.head_bytes
+            or len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > limits.head_bytes
         ):
             self._refuse_head()
             return
+        if len(self.pipeline) >= PIPELINED:
+            log.info("client.pipelined", most=PIPELINED, client=self.client)
+            self._close_after(self.cycle)
+            return
         super().on_headers_complete()
+        if self.pipeline:
+            self.flow.resume_reading()  # uvicorn stops here, and would not see the client go
         self._body_since = self._body_at = time.monotonic()
         self._body_bytes = 0
 
@@ -163,6 +184,10 @@ class _Guarded(HttpToolsProtocol):
             self._start_asgi_task(*self.pipeline.pop())
         else:
             self._idle_since = time.monotonic()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words
         if not self._refused:
@@ -194,18 +219,18 @@ class _Guarded(HttpToolsProtocol):
             self._body_bytes = 0
             return False
         assert self._body_since is not None
-        taken, most = now - self._body_since, self._limits.body_seconds
-        trickles = self._body_bytes < (taken - most) * LEAST_BODY_BYTES_PER_SECOND and self._has_length()
-        return now - self._body_at > most or trickles
+        most = self._limits.body_seconds
+        trickles = falls_behind(self._body_bytes, seconds=now - self._body_since, pause_seconds=most)
+        return now - self._body_at > most or (trickles and self._has_length())
 
     def _has_length(self) -> bool:
         return any(name == b"content-length" for name, _ in self.headers)
 
     def _is_stuck(self, now: float) -> bool:
         """Whether something is to be sent, and nothing of it has gone for too long."""
-        unsent = self.transport.get_write_buffer_size()
-        if not unsent or unsent != self._unsent:
-            self._unsent, self._unsent_since = unsent, now
+        sent = self._corked.sent
+        if sent > self._sent or not self.transport.get_write_buffer_size():
+            self._sent, self._unsent_since = sent, now
             return False
         return now - self._unsent_since > self._limits.write_seconds
 
@@ -219,26 +244,54 @@ class _Guarded(HttpToolsProtocol):
             most = f"{limits.headers} headers or {limits.head_bytes} bytes"
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"The request's head has more than {most}.")
 
+    @property
+    def _is_answering(self) -> bool:
+        return self._answering is not None and not self._answering.response_complete
+
     def _refuse(self, status: HTTPStatus, message: str) -> None:
-        """Answers, unless an answer has begun, and closes; who serves the request sees its client gone."""
+        """Answers and closes; who serves the request, if anybody does, sees its client gone."""
         self._refused = True
-        cycle = self.cycle
-        running = cycle is not None and not cycle.response_complete
-        if not (running and cycle.response_started):
-            self.transport.write(_answer(status, message))
-        if running:
-            cycle.disconnected = True
-            cycle.message_event.set()
         log.info("client.refused", status=status.value, client=self.client)
+        if self._body_since is None:  # it is a head, and all before it are whole
+            if self._is_answering:
+                self._close_after(self.cycle)
+                return
+            begun = False
+        elif self.pipeline:
+            self.pipeline.popleft()
+            self._close_after(self.pipeline[0][0] if self.pipeline else self._answering)
+            return
+        else:
+            begun = self.cycle.response_started
+            _disconnect(self.cycle)
+        if not begun:
+            self.transport.write(_answer(status, message, headers=self.headers or ()))
         self.transport.close()
 
+    def _close_after(self, last: RequestResponseCycle | None) -> None:
+        """Takes nothing more, and closes once the answers up to this one are out."""
+        self._refused = True
+        assert last is not None
+        last.keep_alive = False
+        self.cycle = last
 
-def _answer(status: HTTPStatus, message: str) -> bytes:
+
+def _disconnect(cycle: RequestResponseCycle) -> None:
+    if not cycle.response_complete:
+        cycle.disconnected = True
+        cycle.message_event.set()
+
+
+def _answer(status: HTTPStatus, message: str, *, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     body = to_json({"code": _CODES[status].value[0], "message": message, "details": []})
+    given = next((value for name, value in headers if name == b"x-request-id"), b"").decode("latin-1")
     head = [
         b"HTTP/1.1 %d %b" % (status, status.phrase.encode()),
         b"content-type: " + JSON,
         b"content-length: %d" % len(body),
+        b"x-request-id: " + request_id(given).encode(),
+        b"x-content-type-options: nosniff",
+        b"cache-control: no-store",
         b"connection: close",
     ]
     if status is HTTPStatus.SERVICE_UNAVAILABLE:

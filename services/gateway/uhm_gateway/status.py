@@ -35,8 +35,11 @@ __all__ = ["HTTP_STATUS", "STATUS_DETAILS", "Failure", "failure_of_call", "failu
 STATUS_DETAILS = "grpc-status-details-bin"
 DEFAULT_RETRY_SECONDS = 1
 REALM = b'Bearer realm="api"'
-# grpc's words for a request that is larger than one side takes; nothing was asked too often.
-_TOO_LARGE = re.compile(r"(CLIENT: Sent|SERVER: Received) message larger than max")
+# grpc's and grpc-go's words for a request or an answer that is larger than one side takes; nothing was asked too often.
+_LARGE_REQUEST = re.compile(r"(CLIENT: Sent|SERVER: Received|grpc: received) message (larger than|after decom)")
+_LARGE_ANSWER = re.compile(
+    r"(CLIENT: Received message|Decompressed message|SERVER: Sent message|grpc: trying to send message) larger than max"
+)
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*")
 
 HTTP_STATUS: Mapping[grpc.StatusCode, int] = {
@@ -90,8 +93,9 @@ def failure_of_call(error: grpc.aio.AioRpcError, *, token_sent: bool = False) ->
     trailers: list[Any] = list(error.trailing_metadata() or ())
     details = _details(trailers)
     status = http_status(code)
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE.match(error.details() or ""):
-        status = 413
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        words = error.details() or ""
+        status = 413 if _LARGE_REQUEST.search(words) else 500 if _LARGE_ANSWER.search(words) else status
     sent: Headers = [*initial_headers(error.initial_metadata() or ()), *trailing_headers(trailers)]
     return Failure(
         code=code,

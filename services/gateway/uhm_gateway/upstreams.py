@@ -19,6 +19,7 @@ from uhm_common.logs import get_logger
 from uhm_common.tls import open_channel
 from uhm_gateway.errors import ConfigurationError
 from uhm_gateway.lane import Lane
+from uhm_gateway.laneconnection import KEEPALIVE_SECONDS, KEEPALIVE_TIMEOUT_SECONDS
 from uhm_gateway.outcome import is_unanswered
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ __all__ = ["Upstream", "Upstreams", "channel_options", "server_options"]
 
 log = get_logger()
 
-KEEPALIVE_SECONDS = 30.0
 HEALTH_SECONDS = 1.0
 HEALTH_TIMEOUT_SECONDS = 2.0
 
@@ -65,7 +65,7 @@ def _both_sides(message_limit: int, keepalive_seconds: float) -> list[tuple[str,
         ("grpc.max_receive_message_length", message_limit),
         ("grpc.max_send_message_length", message_limit),
         ("grpc.keepalive_time_ms", round(keepalive_seconds * 1000)),
-        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_timeout_ms", round(KEEPALIVE_TIMEOUT_SECONDS * 1000)),
         ("grpc.http2.max_pings_without_data", 0),
     ]
 

@@ -26,7 +26,7 @@ from uhm_gateway.render import JSON, to_json
 from uhm_gateway.status import failure_of_call, failure_of_error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
     from google.protobuf.descriptor_pool import DescriptorPool
     from google.protobuf.message import Message
@@ -46,7 +46,18 @@ OWN_CODES = 4000
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's, which takes a handshake that was refused with an answer of ours for one that was forgotten."""
+    """uvicorn's, which takes a handshake that was refused with an answer of ours for one that was forgotten.
+
+    `on_lost` is called when its connection is over.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.on_lost: Callable[[], None] = lambda: None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.on_lost()
 
     async def send(self, message: Any) -> None:
         """Sends an event of the application's."""
@@ -207,10 +218,20 @@ class Conversation:
         return code
 
 
-def check_origin(request: Request, *, secure: bool, allowed: Collection[str]) -> None:
-    """Raises PermissionDenied where a browser's page of another origin asks, unless `allowed` has it, or `*`."""
+def check_origin(request: Request, *, allowed: Collection[str]) -> None:
+    """Raises PermissionDenied where a browser's page of another origin asks, unless `allowed` has it, or `*`.
+
+    Only hosts and ports are compared: whether the page came through TLS, a proxy that ended it knows, and not this.
+    """
     origin = request.header(b"origin")
-    own = f"{'https' if secure else 'http'}://{request.header(b'host')}"
-    if not origin or origin in allowed or "*" in allowed or urlsplit(origin) == urlsplit(own):
+    if not origin or origin in allowed or "*" in allowed or _host_of(origin) == request.header(b"host").lower():
         return
     raise PermissionDenied(f"Pages of {origin} may not open WebSockets here.", hint="Allow it as a CORS origin.")
+
+
+def _host_of(origin: str) -> str | None:
+    """The host and port in an origin, where it is one of a page (RFC 6454, section 7); `null` has none."""
+    try:
+        return urlsplit(origin).netloc.lower() or None
+    except ValueError:
+        return None

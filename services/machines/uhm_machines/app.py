@@ -16,6 +16,7 @@ from uhm_common.artifacts import ArtifactStore, locked
 from uhm_common.bootstrap import GRPC_OPTIONS, Server
 from uhm_common.boundary import Boundary
 from uhm_common.database import Database
+from uhm_common.departures import Departures
 from uhm_common.errors import FailedPrecondition
 from uhm_common.events import IMAGES_STREAM, USERS_DELETED, USERS_STREAM, EventBus
 from uhm_common.idempotency import Idempotency, IdempotencyKeys
@@ -25,8 +26,8 @@ from uhm_common.subscription import Subscription
 from uhm_common.tls import open_channel
 from uhm_common.vault import open_vault
 from uhm_common.verifier import remote_verification
+from uhm_machines.belongings import MachineBelongings
 from uhm_machines.capacity import Capacity
-from uhm_machines.departures import Departures
 from uhm_machines.disks import ImageDisk
 from uhm_machines.exports import ImageExports
 from uhm_machines.images import BuilderImages
@@ -178,12 +179,13 @@ async def serve(settings: Settings) -> None:
 
         events = EventBus(settings.nats_url, name="machines")
         durable = _durable_name(settings)
-        departures = Subscription(events=events, stream=USERS_STREAM, subjects=[USERS_DELETED], durable=durable)
+        belongings = MachineBelongings(service, idempotency_keys=idempotency_keys)
+        deletions = Subscription(events=events, stream=USERS_STREAM, subjects=[USERS_DELETED], durable=durable)
         background: list[Callable[[], Coroutine[Any, Any, None]]] = [
             verification.follower.run,
             idempotency_keys.run,
             events.run,
-            partial(departures.run, Departures(service, idempotency_keys=idempotency_keys).handle),
+            partial(deletions.run, Departures(belongings).handle),
             parts.exports.keep,
             partial(parts.supervisor.bound_logs, keep=settings.max_log_mib * _MIB),
             partial(_prepare_early, parts),

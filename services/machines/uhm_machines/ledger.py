@@ -70,6 +70,11 @@ class Ledger:
         await self._store.delete(machine.id)
         self._tell(machine.id, None)
 
+    async def take_back(self, machine: Machine) -> None:
+        """Forgets a machine, and that the call which made it has: repeated, it makes another."""
+        await self._store.take_back(machine.id)
+        self._tell(machine.id, None)
+
     @contextmanager
     def subscribed(self, machine_id: str) -> Iterator[Subscription]:
         """Changes of a machine while the block runs."""

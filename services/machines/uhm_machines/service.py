@@ -76,9 +76,8 @@ class MachineService:
         """
         timeline = Timeline()
         request = checked(request, self._bounds)
-        if (made := current_claim().resource) and (machine := await self._store.get(made)):
-            live = self._supervisor.live(made)
-            return machine if live is None else await live.reached(request.wait)
+        if made := current_claim().resource:
+            return await self._made_before(made, request.wait)
         image = await self._images.resolve(request.image, identity=identity)
         wish = Wish(
             disk_digest=image.disk_digest,
@@ -93,6 +92,18 @@ class MachineService:
             self._supervisor.spawn(self._create(request, image, wish, owner=identity.username, timeline=timeline))
         )
         return await live.reached(request.wait)
+
+    async def _made_before(self, machine_id: str, wait: WaitFor) -> Machine:
+        """The machine that an earlier attempt at the same call has made. Raises WrongState where it is gone."""
+        machine = await self._store.get(machine_id)
+        if machine is None:
+            raise WrongState(
+                f"Machine {machine_id[:12]} was made for this before, has ended and was removed.",
+                hint="Send another idempotency key to make another.",
+                machine=machine_id,
+            )
+        live = self._supervisor.live(machine_id)
+        return machine if live is None else await live.reached(wait)
 
     async def get(self, reference: str, *, identity: Identity) -> Machine:
         """One machine. Raises MachineNotFound, AmbiguousId."""
@@ -141,9 +152,9 @@ class MachineService:
         machine = await self._store.find(identity.username, reference)
         await asyncio.shield(self._supervisor.spawn(self._delete(machine, force=force)))
 
-    async def delete_all(self, *, owner: str) -> None:
-        """Deletes all machines of an owner, whatever they do."""
-        for machine in await self._store.owned(owner):
+    async def delete_all(self, *, owner: str, before: int) -> None:
+        """Deletes all machines that an owner made before that time, whatever they do."""
+        for machine in await self._store.owned(owner, before=before):
             await asyncio.shield(self._supervisor.spawn(self._delete(machine, force=True)))
 
     async def watch(self, reference: str, *, identity: Identity) -> AsyncIterator[Machine]:
@@ -202,7 +213,7 @@ class MachineService:
                 return await self._supervisor.launch(machine, plan, timeline, record=self._record)
             except BaseException:
                 await self._starts.drop(plan)
-                await self._supervisor.remove(machine)
+                await self._supervisor.take_back(machine)
                 raise
 
     def _make_room(self, machine: Machine) -> None:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from uhm_common.idempotency import Claim
+from uhm_common.idempotency import Claim, taken_back
 from uhm_machines.errors import AmbiguousId, MachineNotFound, NameTaken
 from uhm_machines.machine import Accelerator, Machine, Phase, PortMapping, StartKind, Transport, Workload
-from uhm_machines.models import MACHINES, VERSION_TABLE, Base
+from uhm_machines.models import IDEMPOTENCY_KEYS, MACHINES, VERSION_TABLE, Base
 from uhm_machines.states import ENDED, Status
 
 if TYPE_CHECKING:
@@ -57,13 +57,19 @@ class MachineStore:
         async with self._database.write() as session:
             await session.execute(delete(MACHINES).where(MACHINES.c.id == machine_id))
 
+    async def take_back(self, machine_id: str) -> None:
+        """Forgets a machine, also where an idempotency key has it as what was made."""
+        async with self._database.write() as session:
+            await session.execute(delete(MACHINES).where(MACHINES.c.id == machine_id))
+            await taken_back(session, IDEMPOTENCY_KEYS, machine_id)
+
     async def all(self) -> list[Machine]:
         """Every owner's machines, the oldest first."""
         return await self._select(select(MACHINES).order_by(MACHINES.c.created_ns, MACHINES.c.id))
 
-    async def owned(self, owner: str) -> list[Machine]:
-        """An owner's machines, the oldest first."""
-        owned = select(MACHINES).where(MACHINES.c.owner == owner)
+    async def owned(self, owner: str, *, before: int) -> list[Machine]:
+        """An owner's machines that were made before that time, the oldest first."""
+        owned = select(MACHINES).where(MACHINES.c.owner == owner, MACHINES.c.created_ns < before)
         return await self._select(owned.order_by(MACHINES.c.created_ns, MACHINES.c.id))
 
     async def get(self, machine_id: str) -> Machine | None:

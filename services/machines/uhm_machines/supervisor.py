@@ -163,11 +163,19 @@ class Supervisor:
 
     async def remove(self, machine: Machine) -> None:
         """Removes all that there is of a machine without a process. The caller holds its lock."""
+        await self._remove_files(machine)
+        await self._ledger.strike(machine)
+
+    async def take_back(self, machine: Machine) -> None:
+        """Removes a machine that nobody was told of, as if it had never been made. The caller holds its lock."""
+        await self._remove_files(machine)
+        await self._ledger.take_back(machine)
+
+    async def _remove_files(self, machine: Machine) -> None:
         if machine.id in self._live:
             raise WrongState(f"Machine {machine.name} runs.")
         await asyncio.to_thread(self.files(machine.id).remove)
         await asyncio.to_thread(self._artifacts.drop_lease, machine.disk_digest, holder=machine.id)
-        await self._ledger.strike(machine)
 
     async def adopt(self) -> None:
         """Takes over the machines of a former run: those that live are followed, the others' ends are recorded."""
@@ -288,8 +296,8 @@ class Supervisor:
         """Records the end of a machine that ended, or never came to be, while no service ran."""
         files = self.files(machine.id)
         if not files.pid.exists():
-            if machine.starts <= 1:  # nobody was told of it
-                await self.remove(machine)
+            if machine.starts <= 1:
+                await self.take_back(machine)
             else:
                 reason = "Its start was cut short by a restart of the service."
                 await self._ledger.change(machine, status=Status.FAILED, reason=reason, ended_ns=time.time_ns())

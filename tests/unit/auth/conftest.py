@@ -13,10 +13,10 @@ from uhm_auth.app import MIGRATIONS
 from uhm_auth.audit import AuditLog
 from uhm_auth.credentials import Credentials
 from uhm_auth.keys import SigningKeys
+from uhm_auth.logins import Logins
 from uhm_auth.models import VERSION_TABLE, AuditEventRow, Base
 from uhm_auth.passwords import PasswordHasher
-from uhm_auth.revocations import RevocationFeed
-from uhm_auth.service import AuthService
+from uhm_auth.revocation_feed import RevocationFeed
 from uhm_auth.sessions import Lifetimes, Sessions
 from uhm_auth.stores.api_keys import ApiKeyStore
 from uhm_auth.stores.failures import FailureStore
@@ -148,9 +148,26 @@ def session_store(database) -> SessionStore:
 
 
 @pytest.fixture
-def sessions(session_store, tokens, feed, vault, clock) -> Sessions:
-    lifetimes = Lifetimes(refresh=REFRESH_SECONDS, longest=7 * REFRESH_SECONDS, grace=10)
-    return Sessions(session_store, tokens, feed, lifetimes=lifetimes, page_tokens=PageTokens(vault), clock=clock)
+def make_sessions(session_store, tokens, feed, vault, clock):
+    """Makes what each start of the service has, with the settings of that time."""
+
+    def make(**changes) -> Sessions:
+        lifetimes = Lifetimes(refresh=REFRESH_SECONDS, longest=7 * REFRESH_SECONDS, grace=10)
+        settings = {"lifetimes": lifetimes, "page_tokens": PageTokens(vault), "clock": clock} | changes
+        return Sessions(session_store, tokens, feed, **settings)
+
+    return make
+
+
+@pytest.fixture
+def sessions(make_sessions) -> Sessions:
+    return make_sessions()
+
+
+@pytest.fixture
+def demanding_sessions(make_sessions) -> Sessions:
+    """Of a service that demands rotation of all."""
+    return make_sessions(always_rotate=True)
 
 
 @pytest.fixture
@@ -170,5 +187,5 @@ def credentials(users, hasher, throttle, audit) -> Credentials:
 
 
 @pytest.fixture
-def service(credentials, sessions, tokens, api_keys) -> AuthService:
-    return AuthService(credentials, sessions, tokens, api_keys, always_rotate=False)
+def logins(credentials, sessions, tokens, api_keys) -> Logins:
+    return Logins(credentials, sessions, tokens, api_keys)

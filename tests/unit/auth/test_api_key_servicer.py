@@ -6,8 +6,8 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from uhm_auth.api_key_servicer import ApiKeyServicer
 from uhm_auth.api_keys import NewKey
+from uhm_auth.servicers.api_keys import ApiKeyServicer
 from uhm_auth.stores.api_keys import ApiKey
 from uhm_common.access import access_of
 from uhm_common.errors import InvalidArgument

@@ -12,8 +12,8 @@ from sqlalchemy.exc import IntegrityError
 
 import uhm_auth
 from uhm_auth.audit import SELDOM_PER_MINUTE, AuditLog, Entry, Event, append, entry
-from uhm_auth.audit_servicer import AuditServicer
 from uhm_auth.models import AuditEventRow
+from uhm_auth.servicers.audit import AuditServicer
 from uhm_auth.stores.audit import AuditStore
 from uhm_common.access import access_of
 from uhm_common.calls import Call, set_current_call
@@ -200,6 +200,23 @@ async def test_no_flood_of_different_things_fills_the_log(database):
         for number in range(SELDOM_PER_MINUTE + 50)
     ]
     assert sum(written) == SELDOM_PER_MINUTE
+    assert await audit.write_seldom(entry(Event.LOGIN_LIMITED, username=""), about="another event")
+
+
+async def test_what_could_not_be_written_is_written_the_next_time(database, monkeypatch):
+    audit = AuditLog(database, clock=lambda: 0.0)
+    with monkeypatch.context() as away:
+        away.setattr(audit, "write", raises(OSError("away")))
+        with pytest.raises(OSError, match="away"):
+            await audit.write_seldom(entry(Event.LOGIN_LIMITED, username=""), about="ann")
+    assert await audit.write_seldom(entry(Event.LOGIN_LIMITED, username=""), about="ann")
+
+
+def raises(error):
+    async def fail(_appended):
+        raise error
+
+    return fail
 
 
 def test_every_event_is_recorded_somewhere():

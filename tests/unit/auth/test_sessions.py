@@ -138,6 +138,40 @@ async def test_no_session_lasts_for_ever(session_store, tokens, feed, vault, ann
     assert unverified(again.refresh)["exp"] == began + 86400 + 500
 
 
+async def test_a_session_that_lasts_longer_than_sessions_may_now_is_over(make_sessions, sessions, ann, clock):
+    issued = await sessions.begin(ann, rotates=True)
+    clock.ahead += 200
+    shorter = make_sessions(lifetimes=Lifetimes(refresh=86400, longest=100, grace=10))
+    with pytest.raises(SessionEnded):
+        await shorter.refresh(issued.refresh)
+
+
+async def test_where_rotation_is_demanded_sessions_begun_before_rotate_too(
+    sessions, demanding_sessions, ann, logged, clock
+):
+    issued = await sessions.begin(ann, rotates=False)
+
+    again = await demanding_sessions.refresh(issued.refresh)
+
+    assert again.refresh not in (None, issued.refresh)
+    (listed,), _ = await sessions.page(whose(issued), size=5, token="")
+    assert listed.rotates
+    clock.ahead += 20
+    with pytest.raises(RefreshTokenReused):
+        await demanding_sessions.refresh(issued.refresh)
+
+
+async def test_revoked_sessions_are_forgotten_with_their_revocation(sessions, ann, clock, database):
+    ended, going_on = [await sessions.begin(ann, rotates=False) for _ in range(2)]
+    await sessions.end(ended.access)
+    assert await sessions.forget_expired() == 0
+    clock.ahead += 900 + 61
+    assert await sessions.forget_expired() == 1
+    assert (await sessions.refresh(going_on.refresh)).access
+    with pytest.raises(SessionEnded):
+        await sessions.refresh(ended.refresh)
+
+
 async def test_an_access_token_does_not_outlive_its_session(session_store, tokens, feed, vault, ann):
     lifetimes = Lifetimes(refresh=100, longest=86400, grace=10)
     sessions = Sessions(session_store, tokens, feed, lifetimes=lifetimes, page_tokens=PageTokens(vault))

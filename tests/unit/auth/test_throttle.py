@@ -255,6 +255,27 @@ async def test_a_success_lets_in_who_waits_for_the_same(make):
     assert len(inside) == 12
 
 
+async def test_a_success_does_not_wake_who_waits_for_another(make, monkeypatch):
+    throttle = make(pair=replace(LIMITS.pair, first_seconds=20, longest_seconds=20), hold_seconds=30)
+    await admitted(throttle, 5)
+    waiting = asyncio.create_task(guess(throttle))
+    while throttle._held < 1:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    counted = []
+    count = throttle._count
+    monkeypatch.setattr(throttle, "_count", lambda names: counted.append(names.pair) or count(names))
+
+    await guess(throttle, "bob", right=True)
+    await guess(throttle, "bob", right=True)
+    await asyncio.sleep(0.05)
+
+    assert len(counted) == 2
+    assert not waiting.done()
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert throttle._listening == {}
+
+
 async def test_no_more_than_so_many_wait(make):
     throttle = make(pair=replace(LIMITS.pair, first_seconds=20, longest_seconds=20), hold_seconds=30, held=2)
     await admitted(throttle, 5)

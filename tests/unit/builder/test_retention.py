@@ -59,6 +59,19 @@ async def test_an_image_that_is_being_published_stays(retention, ready, artifact
         await retention.delete(image)
 
 
+async def test_many_are_deleted_with_one_pass(retention, ready, artifacts, store, collector, monkeypatch):
+    made = [await ready(f"app{letter}", "sha256:" + letter * 64, [D]) for letter in "abc"]
+    artifacts.take_lease(made[1].disk_digest, holder="machine")
+    passes, collect = [], collector.collect
+    monkeypatch.setattr(collector, "collect", lambda **options: passes.append(options) or collect(**options))
+
+    with pytest.raises(ImageInUse, match="1 image"):
+        await retention.delete_all(made)
+    assert [await store.get(image.id) for image in made] == [None, made[1], None]
+    assert [artifacts.disk(image.disk_digest).exists() for image in made] == [False, True, False]
+    assert len(passes) == 1
+
+
 async def test_what_is_being_built_cannot_be_deleted(retention, images, store):
     image = await store.get(await images.create(ImageWish(name="a"), owner="alice"))
 

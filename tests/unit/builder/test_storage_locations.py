@@ -15,10 +15,12 @@ from uhm_builder.errors import (
     StorageRefused,
     StorageUnreachable,
 )
+from uhm_builder.hosts import HostRules
 from uhm_builder.models import LocationRow
 from uhm_builder.sources.reference import parse_reference
 from uhm_builder.storage.content import Content
 from uhm_builder.storage.layouts import RegistryLayout
+from uhm_builder.storage.locations import Locations
 from uhm_builder.storage.objects import Resume, read_document
 from uhm_builder.storage.places import DirectoryPlace, RegistryPlace, S3Place, WebDavPlace, checked, place_of, record_of
 
@@ -56,6 +58,30 @@ async def test_a_link_out_of_the_allowed_directory_is_refused(locations, tmp_pat
         await locations.add("home", DirectoryPlace(path="disks"), owner="alice")
 
     assert list((tmp_path / "outside").iterdir()) == []
+
+
+async def test_what_a_user_leaves_is_only_what_nobody_else_could_use(database, vault, tmp_path):
+    outside, shared, own = tmp_path / "outside", tmp_path / "shared", tmp_path / "own"
+    for path in (outside / "file", shared / "file", own / "alice" / "disks" / "file", own / "bob" / "file"):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"content")
+    (own / "alice" / "file").symlink_to(outside / "file")
+    (own / "alice" / "directory").symlink_to(outside)
+    locations = Locations(
+        database=database, vault=vault, directories=(str(shared), f"{own}/{{user}}"), rules=HostRules()
+    )
+
+    for owner in ("alice", "nobody"):
+        await locations.delete_all(owner=owner, before=2**62)
+
+    assert sorted(str(path.relative_to(own)) for path in own.rglob("*")) == [
+        "alice",
+        "alice/directory",
+        "bob",
+        "bob/file",
+    ]
+    assert (outside / "file").exists()
+    assert (shared / "file").exists()
 
 
 async def test_what_others_have_does_not_exist(locations):

@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.unit.cli.conftest import Refusal
+from uhm.commands.keys import SCOPES
 from uhm.credentials import Credentials, CredentialStore
 from uhm.system.findings import password_finding
+from uhm_auth.scopes import all_scopes
 
 CREATED, EXPIRES = "2026-11-01T00:00:00Z", "2027-01-31T12:00:00.5Z"
 SESSION = {"id": "s1", "create_time": CREATED, "use_time": CREATED, "expire_time": EXPIRES, "current": True}
@@ -62,6 +64,50 @@ def test_a_logout_everywhere_that_failed_keeps_the_session(server, uhm, store):
     assert store.load(server.url) is not None
     assert uhm("logout").code == 0
     assert store.load(server.url) is None
+
+
+def test_logout_ends_what_was_saved_whatever_the_environment_says(server, uhm, store, monkeypatch):
+    monkeypatch.setenv("UHM_TOKEN", "fixed")
+    server.answers["POST /api/v1/token/revoke"] = {}
+
+    assert uhm("logout").code == 0
+    assert [request.token for request in server.requests] == ["a1"]
+    assert store.load(server.url) is None
+
+
+def test_logout_without_a_saved_session_asks_nothing(server, uhm, monkeypatch):
+    monkeypatch.setenv("UHM_TOKEN", "fixed")
+
+    assert uhm("logout", "--json").json == {"url": server.url, "logged_out": False}
+    assert server.requests == []
+
+
+def test_logout_everywhere_without_a_saved_session_is_the_environments(server, uhm, monkeypatch):
+    server.answers["POST /api/v1/token/revoke"] = lambda request: {} if request.token else Refusal(401, 16, "Log in.")
+
+    assert uhm("logout", "--everywhere").code == 1
+    monkeypatch.setenv("UHM_TOKEN", "fixed")
+    assert uhm("logout", "--everywhere").code == 0
+    assert server.requests[-1].json == {"everywhere": True}
+
+
+@pytest.mark.parametrize(("username", "kept"), [("ann", False), ("ben", True)])
+def test_unregister_forgets_the_session_of_who_is_gone(server, uhm, store, username, kept):
+    server.answers |= {"GET /api/v1/user": {"username": username}, "POST /api/v1/user:delete": {}}
+
+    assert uhm("unregister", "--password", "pw").out == f"Deleted {username}.\n"
+    assert server.requests[-1].json == {"password": "pw"}
+    assert (store.load(server.url) is not None) is kept
+
+
+def test_unregister_with_a_wrong_password_forgets_nothing(server, uhm, store):
+    server.answers |= {
+        "GET /api/v1/user": {"username": "ann"},
+        "POST /api/v1/user:delete": Refusal(400, 3, "The password is wrong."),
+    }
+
+    assert uhm("unregister", "--password", "pw").code == 1
+    assert store.load(server.url) is not None
 
 
 def test_passwd_keeps_the_session_that_follows(server, uhm, store, monkeypatch):
@@ -128,6 +174,11 @@ def test_a_key_that_lacks_something_is_wrong_usage(server, uhm, arguments):
     assert server.requests == []
 
 
+def test_the_help_lists_all_scopes_that_there_are(uhm):
+    assert list(SCOPES) == list(all_scopes())
+    assert [scope for scope in SCOPES if scope not in uhm("keys", "create", "--help").out] == []
+
+
 def test_keys(server, uhm):
     server.answers |= {"GET /api/v1/api_keys": {"api_keys": [KEY]}, "DELETE /api/v1/api_keys/k1": {}}
 
@@ -176,12 +227,30 @@ def test_an_update_of_nothing_is_wrong_usage(server, uhm):
     assert server.requests == []
 
 
-def test_deleting_a_user_is_asked_about(server, uhm, monkeypatch):
-    server.answers["DELETE /api/v1/users/ben"] = {}
-    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+class Typed(io.StringIO):
+    """A terminal, and what is typed there."""
 
-    assert uhm("users", "rm", "ben").code == 130
-    assert server.requests == []
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("typed", "code", "deleted"), [("n\n", 1, 0), ("\n", 1, 0), ("y\n", 0, 1), ("", 130, 0)])
+def test_deleting_a_user_is_asked_about(server, uhm, monkeypatch, typed, code, deleted):
+    server.answers["DELETE /api/v1/users/ben"] = {}
+    monkeypatch.setattr("sys.stdin", Typed(typed))
+    done = uhm("users", "rm", "ben")
+
+    assert (done.code, len(server.requests)) == (code, deleted)
+    assert ("Nothing was deleted." in done.err) is (code == 1)
+
+
+def test_without_a_terminal_nobody_is_asked(server, uhm, monkeypatch):
+    server.answers["DELETE /api/v1/users/ben"] = {}
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    done = uhm("users", "rm", "ben")
+
+    assert (done.code, server.requests) == (2, [])
+    assert "--yes" in done.err
     assert uhm("users", "rm", "ben", "--yes").out == "Deleted ben\n"
     assert uhm("users", "rm", "ben", "-y", "--json").json == {"users": [{"username": "ben"}]}
 
@@ -230,6 +299,7 @@ def test_audit(server, uhm):
     [
         ("2026-01-31T12:00:00Z", "2026-01-31T12:00:00.000000Z"),
         ("2026-01-31T12:00:00+02:00", "2026-01-31T10:00:00.000000Z"),
+        ("0500-01-31T12:00:00Z", "0500-01-31T12:00:00.000000Z"),
     ],
 )
 def test_audit_since_a_time(server, uhm, since, sent):
@@ -239,8 +309,12 @@ def test_audit_since_a_time(server, uhm, since, sent):
     assert server.requests[0].query["start_time"] == sent
 
 
-def test_audit_since_nonsense(server, uhm):
-    assert uhm("audit", "--since", "yesterday").code == 2
+@pytest.mark.parametrize(
+    "since",
+    ["yesterday", "9999999d", "99999999999999999999d", "0001-01-01T00:00:00+10:00", "9999-12-31T23:59:59-12:00"],
+)
+def test_audit_since_nonsense(server, uhm, since):
+    assert uhm("audit", "--since", since).code == 2
     assert server.requests == []
 
 

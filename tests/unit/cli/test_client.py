@@ -16,6 +16,7 @@ from uhm import client as client_module
 from uhm.client import Client, connect, segment, server_url
 from uhm.credentials import Credentials, CredentialStore, expires_within
 from uhm.errors import ApiError, CommandError, ConnectionLost, ServerUnreachable
+from uhm.session import FixedToken
 
 REFUSED = Refusal(401, 16, "The token has expired.")
 
@@ -112,6 +113,35 @@ def test_the_environments_token_is_never_renewed(server, monkeypatch):
     with pytest.raises(ApiError, match="expired"):
         connect().get("/api/v1/user")
     assert [request.token for request in server.requests] == ["fixed"]
+
+
+def test_what_a_shell_adds_to_the_environments_token_is_left_out(server, monkeypatch):
+    monkeypatch.setenv("UHM_TOKEN", " fixed\r\n")
+    accept_only(server, "fixed")
+    assert connect().get("/api/v1/user") == {"username": "me"}
+
+
+def test_an_empty_token_is_none(server, store, monkeypatch):
+    monkeypatch.setenv("UHM_TOKEN", "\n")
+    log_in(server, store, "saved")
+    accept_only(server, "saved")
+    assert connect().get("/api/v1/user") == {"username": "me"}
+
+
+@pytest.mark.parametrize("bad", ["secret\nx", "secret\x7f", "secrét"])
+def test_what_can_be_no_token_is_wrong_usage_and_not_shown(server, uhm, monkeypatch, bad):
+    monkeypatch.setenv("UHM_TOKEN", bad)
+    done = uhm("whoami")
+    assert (done.code, server.requests) == (2, [])
+    assert "UHM_TOKEN" in done.err
+    assert "secr" not in done.err
+
+
+def test_what_http_cannot_say_is_neither_shown_nor_tried_again(server, at_once):
+    with pytest.raises(CommandError, match="not sent") as caught:
+        Client(server.url, tokens=FixedToken("secret\nx")).create("/api/v1/images")
+    assert not isinstance(caught.value, ServerUnreachable)
+    assert "secret" not in str(caught.value)
 
 
 def test_a_refused_token_is_renewed_and_kept(server, store):
@@ -213,6 +243,32 @@ def test_what_is_made_is_asked_for_again_with_the_same_key(server, at_once, lost
     assert [(other.key, other.body) for other in others] == [(first.key, first.body)] * 2
 
 
+@pytest.mark.parametrize("lost", LOST[1:])
+def test_a_wait_is_told_once(server, at_once, lost):
+    notes: list[str] = []
+    server.answers["POST /api/v1/images"] = in_turn(lost, lost, {"id": "1"})
+    Client(server.url, note=notes.append).create("/api/v1/images")
+    assert notes == [f"{lost.message} Asking again for a while."]
+
+
+def test_the_token_is_renewed_before_anything_is_sent_and_not_again(server, store, at_once):
+    log_in(server, store, token(seconds=5))
+    server.answers["POST /api/v1/token/refresh"] = Refusal(503, 14, "The auth service does not answer.")
+    with pytest.raises(ConnectionLost, match=r"auth service does not answer\.$"):
+        connect().create("/api/v1/images")
+    assert [request.path for request in server.requests] == ["/api/v1/token/refresh"] * 3
+
+
+def test_a_new_token_does_not_begin_the_wait_anew(server, store, at_once):
+    old, new = token(seconds=900, mark="old"), token(seconds=900, mark="new")
+    log_in(server, store, old)
+    server.answers["POST /api/v1/images"] = in_turn(Silence(), REFUSED, Silence())
+    server.answers["POST /api/v1/token/refresh"] = {"access_token": new}
+    with pytest.raises(ConnectionLost):
+        connect().create("/api/v1/images")
+    assert [request.token for request in server.asked("POST /api/v1/images")] == [old, old, new]
+
+
 def test_each_thing_that_is_made_has_its_own_key(server):
     server.answers["POST /api/v1/images"] = {"id": "1"}
     for _ in range(2):
@@ -239,9 +295,16 @@ def test_what_a_service_refuses_is_not_asked_again(server, at_once, refused):
 
 def test_what_is_not_made_once_is_not_sent_twice(server, at_once):
     server.answers["POST /x"] = Silence()
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(ConnectionLost, match="may have been carried out"):
         Client(server.url).post("/x")
     assert len(server.requests) == 1
+
+
+def test_of_a_question_nothing_can_have_been_carried_out(server):
+    server.answers["GET /x"] = Silence()
+    with pytest.raises(ConnectionLost) as caught:
+        Client(server.url).get("/x")
+    assert "carried out" not in str(caught.value)
 
 
 def test_a_refresh_whose_answer_was_lost_is_sent_again(server, store, at_once):

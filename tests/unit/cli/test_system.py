@@ -18,12 +18,15 @@ import pytest
 from uhm.errors import SystemFailed
 from uhm.system import nats
 from uhm.system.acceleration import BOOT_ID, kvm_works
+from uhm.system.diagnosis import Diagnosis
 from uhm.system.engine import Engine, choose_engine, hub_mirror
+from uhm.system.findings import Finding
 from uhm.system.layout import Layout, default_state_dir
 from uhm.system.ports import choose_ports, holder_of, is_free
 from uhm.system.processes import RecordedProcess, end_recorded, read_process, recorded_argv
 from uhm.system.programs import STOP_ORDER, Program, environment, programs
 from uhm.system.record import InternalPorts, SystemRecord, load_internal_ports, nats_token
+from uhm.system.start import Options, _new_record
 from uhm.system.supervisor import Supervisor, configuration
 
 PORTS = InternalPorts(nats=20001, auth=20002, builder=20003, worker=20004, machines=20005)
@@ -135,6 +138,33 @@ def test_the_environment_of_the_services(layout):
     assert told["UHM_WORKER_ADDRESS"] == "127.0.0.1:20004"
     assert told["PATH"].endswith(":/bin")
     assert not {"UHM_TOKEN", "UHM_DOCKER_HOST"} & set(told)
+
+
+def test_a_key_file_is_not_for_all_services(layout):
+    told = environment(
+        layout, ports=PORTS, nats_token="t", engine=NO_ENGINE, inherited={"UHM_KEY_FILE": "/etc/one.key"}
+    )
+    assert "UHM_KEY_FILE" not in told
+
+
+class Notes(list):
+    """What `uhm up` says."""
+
+    note = list.append
+
+
+@pytest.mark.parametrize("set_to", ["/etc/one.key", ""])
+def test_a_key_file_that_is_left_out_is_told(layout, monkeypatch, set_to):
+    monkeypatch.setenv("UHM_KEY_FILE", set_to)
+    options, notes = Options(rest_port=1, grpc_port=2, use_docker=False), Notes()
+    _new_record(layout, options=options, report=notes, new_ports=False)
+    assert any("UHM_KEY_FILE is for one service" in note for note in notes) is bool(set_to)
+
+
+def test_a_finding_that_is_right_lacks_nothing():
+    findings = [Finding(name="a", ok=True, detail=""), Finding(name="b", ok=False, detail="", lack="weak")]
+    told = Diagnosis(state_dir="/s", findings=findings, record=None, programs=[]).document()
+    assert [check["lack"] for check in told["checks"]] == ["", "weak"]
 
 
 def test_an_engine_of_our_own_builds_on_the_hosts_network(layout):

@@ -10,6 +10,7 @@ import pytest
 from uhm_common import api_keys as api_keys_module
 from uhm_common.api_keys import RemoteApiKeys, VerifiedKey, is_api_key
 from uhm_common.errors import Unauthenticated, Unavailable
+from uhm_common.revocations import Revocation, Revocations
 from uhmalguhm.auth.v1 import verification_pb2, verification_pb2_grpc
 
 KEY = f"uhm_{'0' * 16}_{'x' * 43}"
@@ -42,14 +43,19 @@ def hand() -> list[float]:
 
 
 @pytest.fixture
-async def auth(serving, hand):
+def revocations(hand) -> Revocations:
+    return Revocations(clock=lambda: hand[0])
+
+
+@pytest.fixture
+async def auth(serving, hand, revocations):
     service = Auth()
 
     def add(server):
         verification_pb2_grpc.add_VerificationServiceServicer_to_server(service, server)
 
     async with serving(add) as channel:
-        yield service, RemoteApiKeys(channel, clock=lambda: hand[0])
+        yield service, RemoteApiKeys(channel, revocations, clock=lambda: hand[0])
 
 
 @pytest.mark.parametrize(
@@ -111,6 +117,32 @@ async def test_while_the_auth_service_is_down(auth, hand):
     hand[0] += 61
     with pytest.raises(Unavailable):
         await keys.verify(KEY)
+
+
+@pytest.mark.parametrize("missed", [False, True])
+async def test_what_is_known_of_a_key_is_forgotten_with_it(auth, hand, revocations, missed):
+    """Also by a service that was not told, because it could not be reached: it is told that it missed something."""
+    service, keys = auth
+    await keys.verify(KEY)
+    if missed:
+        revocations.begun()
+    else:
+        revocations.add([Revocation(id="other", expires_at=hand[0] + 15)])
+        await keys.verify(KEY)
+        assert service.asked == [KEY]
+        revocations.add([Revocation(id="0" * 16, expires_at=hand[0] + 15)])
+    hand[0] += 16
+    await keys.verify(KEY)
+    assert service.asked == [KEY, KEY]
+
+
+async def test_an_answer_that_may_be_older_than_a_revocation_is_not_kept(auth, hand, revocations):
+    service, keys = auth
+    revocations.add([Revocation(id="0" * 16, expires_at=hand[0] + 15)])
+    await keys.verify(KEY)
+    hand[0] += 16
+    await keys.verify(KEY)
+    assert service.asked == [KEY, KEY]
 
 
 async def test_the_cache_is_bounded(auth, monkeypatch):

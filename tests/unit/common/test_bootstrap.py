@@ -21,6 +21,7 @@ SERVICE = """
 import asyncio, sys
 import grpc
 from uhm_common.bootstrap import Server, main
+from uhm_common.database import Database
 from uhm_common.errors import FailedPrecondition
 from uhm_common.settings import CommonSettings
 
@@ -38,8 +39,15 @@ async def forever():
 async def ends():
     await asyncio.sleep(0.2)
 
+async def fails():
+    raise FailedPrecondition("It cannot go on.", hint="Do something.")
+
 async def refuses(settings):
     raise FailedPrecondition("It cannot run.", hint="Do something.")
+
+async def away(settings):
+    async with Database(f"postgresql+asyncpg://{sys.argv[2]}/nothing").read():
+        pass
 
 def serves(*background):
     async def run(settings):
@@ -48,7 +56,14 @@ def serves(*background):
         ).serve()
     return run
 
-main("test", CommonSettings, {"serve": serves(forever), "ends": serves(ends), "refuse": refuses}[sys.argv[1]])
+RUNS = {
+    "serve": serves(forever),
+    "ends": serves(ends),
+    "fails": serves(fails, forever),
+    "away": away,
+    "refuse": refuses,
+}
+main("test", CommonSettings, RUNS[sys.argv[1]])
 """
 
 
@@ -177,6 +192,20 @@ async def test_settings_that_do_not_fit(start, address):
 
 async def test_a_refusal_is_one_sentence(start):
     assert await ending(await start("refuse")) == (1, "test: It cannot run. Do something.\n")
+
+
+async def test_background_work_that_is_refused_says_so_in_one_sentence(start, address):
+    code, errors = await ending(await start("fails", address))
+    assert (code, errors.splitlines()[-1]) == (1, "test: It cannot go on. Do something.")
+    assert "Traceback" not in errors
+
+
+async def test_a_database_that_does_not_answer(start, address):
+    code, errors = await ending(await start("away", address))
+    assert code == 1
+    assert errors.startswith("test: The database does not answer. Try again, or see whether it runs")
+    assert "Connect call failed" in errors
+    assert errors.count("\n") == 1
 
 
 async def test_background_work_that_ends_takes_the_process_with_it(start, address):

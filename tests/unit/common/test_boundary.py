@@ -13,6 +13,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
+from sqlalchemy.exc import OperationalError
 
 from uhm_common.api_keys import VerifiedKey
 from uhm_common.boundary import Boundary
@@ -93,6 +94,7 @@ HANDLERS = {
     "Closed": grpc.unary_unary_rpc_method_handler(unary),
     "Unsaid": grpc.unary_unary_rpc_method_handler(unary),
     "Rule": grpc.unary_unary_rpc_method_handler(unary),
+    "Once": grpc.unary_unary_rpc_method_handler(unary),
     "WhereFrom": grpc.unary_unary_rpc_method_handler(where_from),
     "Many": grpc.unary_stream_rpc_method_handler(many),
     "Collect": grpc.stream_unary_rpc_method_handler(collect),
@@ -106,6 +108,7 @@ ACCESS = {
     "Public": access_pb2.Access(public=True),
     "Closed": access_pb2.Access(),
     "Rule": access_pb2.Access(scope="users.write", admin=True),
+    "Once": access_pb2.Access(idempotency_key=True),
 }
 
 
@@ -137,9 +140,10 @@ class ApiKeys:
 
     scopes = frozenset({"echoes.read"})
     role = "user"
+    expires_at: int | None = None
 
     async def verify(self, _key):
-        return VerifiedKey(id="k1", username="bot", role=self.role, scopes=self.scopes, expires_at=None)
+        return VerifiedKey(id="k1", username="bot", role=self.role, scopes=self.scopes, expires_at=self.expires_at)
 
 
 @pytest.fixture
@@ -222,7 +226,10 @@ async def test_an_error_for_the_user(channel, bearer):
     info = error_details_pb2.ErrorInfo()
     assert rpc_status.from_call(error).details[0].Unpack(info)
     assert (info.reason, info.metadata["event"]) == ("NOT_FOUND", "y")
-    assert [(line["event"], line["code"]) for line in lines] == [("call.refused", "NOT_FOUND")]
+    assert [(line["event"], line["code"], line["reason"]) for line in lines] == [
+        ("call.refused", "NOT_FOUND", "NOT_FOUND")
+    ]
+    assert "No such image" not in str(lines)  # a message may repeat a secret that was sent
 
 
 @pytest.mark.parametrize("fault", [b"ours", b"bug"])
@@ -315,6 +322,26 @@ async def test_who_is_told_of_a_refusal(verifier, serving, signer):
     assert told == [(f"/{SERVICE}/Rule", "ann")]
 
 
+@pytest.mark.parametrize("method", ["Unary", "Public", "Rule"])
+async def test_an_idempotency_key_that_would_do_nothing_is_refused(channel, bearer, method):
+    metadata = [*bearer, ("idempotency-key", "k")]
+    error = await refusal(channel.unary_unary(f"/{SERVICE}/{method}")(b"public", metadata=metadata))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "without" in error.details()
+    stream = channel.unary_stream(f"/{SERVICE}/Many")(b"public", metadata=metadata)
+    assert (await refusal(stream.read())).code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert await channel.unary_unary(f"/{SERVICE}/Once")(b"", metadata=metadata) == b"ann"
+
+
+async def test_a_refusal_is_one_although_it_cannot_be_noted(verifier, serving, bearer):
+    async def on_denied(_method, _identity):
+        raise OperationalError("INSERT", {}, Exception("away"))
+
+    async with serving(add, interceptors=[Boundary(verifier=verifier, on_denied=on_denied)]) as channel:
+        error = await refusal(channel.unary_unary(f"/{SERVICE}/Rule")(b"", metadata=bearer))
+    assert error.code() is DENIED
+
+
 def revoke(verifier, *names) -> None:
     verifier.revocations.add(Revocation(id=name, expires_at=time.time() + 60) for name in names)
 
@@ -345,6 +372,13 @@ async def test_a_running_stream_ends_when_its_session_is_revoked(channel, verifi
     assert (error.code(), "was ended" in error.details()) == (grpc.StatusCode.UNAUTHENTICATED, True)
     assert not other.done()
     other.cancel()
+
+
+async def test_a_running_stream_ends_when_its_api_key_expires(channel, api_keys):
+    api_keys.expires_at = int(time.time()) + 1
+    stream = channel.unary_stream(f"/{SERVICE}/Forever")(b"", metadata=[("authorization", f"Bearer {API_KEY}")])
+    assert await stream.read() == b"first"
+    assert (await refusal(stream.read())).code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 async def test_an_upload_ends_when_its_session_is_revoked(channel, verifier, bearer):

@@ -6,12 +6,13 @@ import asyncio
 import subprocess
 import sys
 
+import grpc
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, insert, select, text, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
-from uhm_common.database import Database
-from uhm_common.errors import FailedPrecondition
+from uhm_common.database import Database, DatabaseUnavailable
+from uhm_common.errors import FailedPrecondition, Unavailable
 
 METADATA = MetaData()
 COUNTERS = Table("counters", METADATA, Column("id", Integer, primary_key=True), Column("value", Integer))
@@ -111,6 +112,37 @@ async def test_an_exception_rolls_back(database):
     with pytest.raises(ZeroDivisionError):
         await fail()
     assert await value_of(database) == 0
+
+
+async def test_an_error_does_not_tell_what_was_to_be_stored(database):
+    for table in ("counters", "nowhere"):
+        with pytest.raises(DBAPIError) as caught:
+            async with database.write() as session:
+                await session.execute(text(f"INSERT INTO {table} VALUES (1, :value)"), {"value": "hunter2"})
+        assert "hunter2" not in str(caught.value) + repr(caught.value)
+
+
+async def test_a_database_that_is_not_there(free_port):
+    away = Database(f"postgresql+asyncpg://127.0.0.1:{free_port()}/nothing")
+    for begin in (away.read, away.write):
+        with pytest.raises(DatabaseUnavailable, match="does not answer"):
+            async with begin() as session:
+                await session.execute(text("SELECT 1"))
+    assert issubclass(DatabaseUnavailable, Unavailable)
+    assert DatabaseUnavailable("Away.").code is grpc.StatusCode.UNAVAILABLE
+    await away.close()
+
+
+async def test_a_database_that_goes_away(database):
+    """A driver says that a connection is lost, and SQLAlchemy which of its errors means that."""
+    lost = OperationalError("SELECT", {}, Exception("lost"), connection_invalidated=True)
+    for begin in (database.read, database.write):
+        with pytest.raises(DatabaseUnavailable):
+            async with begin():
+                raise lost
+    with pytest.raises(FileNotFoundError):
+        async with database.read():
+            raise FileNotFoundError
 
 
 async def test_a_constraint_that_is_broken_rolls_back_and_is_told(database):

@@ -11,10 +11,10 @@ import uhm_auth
 import uhm_common
 
 MODULES = sorted(
-    f"{package.__name__}.{module.name}"
+    module.name
     for package in (uhm_auth, uhm_common)
-    for module in pkgutil.iter_modules(package.__path__)
-    if module.name not in ("__main__", "migrations")
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    if not module.ispkg and "__main__" not in module.name and ".migrations." not in module.name
 )
 
 

@@ -23,8 +23,10 @@ from uhm_common.idempotency import (
     LEASE_SECONDS,
     Idempotency,
     IdempotencyKeys,
+    Key,
     current_claim,
     idempotency_table,
+    taken_back,
 )
 from uhm_common.identity import Identity, set_current_identity
 from uhm_common.vault import Vault
@@ -306,6 +308,56 @@ async def test_what_was_made_before_a_fault_is_found_again(create, registries, t
     assert await things() == 1
 
 
+async def test_a_failure_after_something_was_made_does_not_forget_it(create, registries, things):
+    async def fail():
+        raise NotFound("It went away again.")
+
+    registries.after = fail
+    for _ in range(2):
+        await refused(create(), grpc.StatusCode.NOT_FOUND, saying="went away")
+    registries.after = registries.nothing
+
+    assert await create() == answer(1)
+    assert await things() == 1
+
+
+@pytest.mark.parametrize("error", [NotFound("It did not start."), InternalError("The database is gone.")])
+async def test_what_a_call_took_back_is_made_again(create, registries, database, things, error):
+    async def fail():
+        async with database.write() as session:
+            await session.execute(THINGS.delete())
+            await taken_back(session, IDEMPOTENCY_KEYS, "1")
+        raise error
+
+    registries.after = fail
+    await refused(create(), error.code, saying="")
+    registries.after = registries.nothing
+
+    await create()
+    assert await things() == 1
+
+
+async def test_what_was_answered_stays_answered_when_it_is_gone(create, database, things):
+    await create()
+    async with database.write() as session:
+        await session.execute(THINGS.delete())
+        await taken_back(session, IDEMPOTENCY_KEYS, "1")
+
+    assert await create() == answer(1)
+    assert await things() == 0
+
+
+async def test_an_owners_keys_go_up_to_a_time(idempotency_keys, create, clock, keys):
+    await create("old")
+    before = int(clock.now * 1e9) + 1_000_000
+    clock.now += 1
+    await create("new")
+    await create("other", user="bob")
+
+    await idempotency_keys.delete_all(owner="alice", before=before)
+    assert sorted(await keys()) == ["new", "other"]
+
+
 @pytest.mark.parametrize("made", [False, True])
 async def test_a_process_that_died_leaves_its_claim_to_the_next(
     idempotency_keys, clock, create, database, made, things
@@ -313,7 +365,7 @@ async def test_a_process_that_died_leaves_its_claim_to_the_next(
     """The claim of one that ended in the middle: it is never answered, renewed or released."""
     request = registry_pb2.CreateRegistryRequest(registry=registry_pb2.Registry(host="reg.example", password="p"))
     hashed = Idempotency(idempotency_keys, vault=Vault(bytes(32)))._hash(request)
-    taken = await idempotency_keys.take(idempotency._Key("alice", METHOD, "k"), hashed)
+    taken = await idempotency_keys.take(Key("alice", METHOD, "k"), hashed)
     if made:
         async with database.write() as session:
             await session.execute(insert(THINGS).values(host="reg.example"))
@@ -325,7 +377,7 @@ async def test_a_process_that_died_leaves_its_claim_to_the_next(
 
 
 async def test_one_that_lost_its_claim_makes_nothing(idempotency_keys, clock, database, things):
-    key = idempotency._Key("alice", METHOD, "k")
+    key = Key("alice", METHOD, "k")
     slow = await idempotency_keys.take(key, b"hash")
     clock.now += LEASE_SECONDS
     await idempotency_keys.take(key, b"hash")
@@ -344,7 +396,7 @@ async def test_one_that_lost_its_claim_makes_nothing(idempotency_keys, clock, da
 
 async def test_a_claim_is_held_for_as_long_as_it_takes(idempotency_keys, clock, monkeypatch):
     monkeypatch.setattr(idempotency, "RENEW_SECONDS", 0.001)
-    key = idempotency._Key("alice", METHOD, "k")
+    key = Key("alice", METHOD, "k")
     claim = await idempotency_keys.take(key, b"hash")
     async with idempotency_keys.kept(claim):
         for _ in range(3):

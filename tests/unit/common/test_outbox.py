@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 from sqlalchemy import MetaData, delete, func, select
+from sqlalchemy.exc import OperationalError
 
 from uhm_common import outbox as outbox_module
 from uhm_common.database import Database
@@ -121,6 +122,21 @@ async def test_events_wait_while_nats_is_down(database, events, outbox):
         assert await waiting(database) == 2
         events.down = False
         await until(lambda: len(events.sent) == 2)
+
+
+async def test_events_wait_while_the_database_is_away(database, events, outbox, monkeypatch):
+    await add(database, outbox, 1)
+    read, refusals = database.read, [OperationalError("SELECT", {}, Exception("away")), OSError("refused")]
+
+    def away_at_first():
+        if refusals:
+            raise refusals.pop()
+        return read()
+
+    monkeypatch.setattr(database, "read", away_at_first)
+    async with relaying(outbox):
+        await until(lambda: events.sent)
+    assert refusals == []
 
 
 async def test_every_event_has_an_id(database, events, outbox):

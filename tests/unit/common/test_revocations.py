@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from uhm_common import revocations as revocations_module
+from uhm_common.errors import Unavailable
 from uhm_common.revocations import Revocation, RevocationFollower, Revocations, Revoked
 from uhm_common.verifier import RECONNECT_OPTIONS
 from uhmalguhm.auth.v1 import verification_pb2, verification_pb2_grpc
@@ -32,12 +33,33 @@ def revocation(name="s1", seconds=100.0) -> Revocation:
     return Revocation(id=name, expires_at=NOW + seconds)
 
 
-def test_what_is_revoked_is_refused(revocations):
-    revocations.check("s1")
+async def test_what_is_revoked_is_refused(revocations):
+    await revocations.check("s1")
     revocations.add([revocation()])
     with pytest.raises(Revoked, match="was ended"):
-        revocations.check("s1")
-    revocations.check("s2")
+        await revocations.check("s1")
+    await revocations.check("s2")
+
+
+async def test_before_anything_was_told_nobody_is_let_in(monkeypatch):
+    monkeypatch.setattr(revocations_module, "TOLD_SECONDS", 0.05)
+    revocations = Revocations(told=False)
+    with pytest.raises(Unavailable):
+        await revocations.check("s1")
+    monkeypatch.setattr(revocations_module, "TOLD_SECONDS", 30)
+    waiting = [asyncio.create_task(revocations.check(name)) for name in ("s1", "s2")]
+    await asyncio.sleep(0)
+    revocations.add([Revocation(id="s1", expires_at=time.time() + 100)])
+    revocations.begun()
+    assert [type(each) for each in await asyncio.gather(*waiting, return_exceptions=True)] == [Revoked, type(None)]
+
+
+def test_who_remembers_is_told_what_to_forget(revocations):
+    forgotten: list[str | None] = []
+    revocations.on_revoked(forgotten.append)
+    revocations.add([revocation("k1"), revocation("k1"), revocation("k2")])
+    revocations.begun()
+    assert forgotten == ["k1", "k2", None]
 
 
 def test_it_is_forgotten_when_no_token_could_be_good(revocations, hand):
@@ -89,6 +111,14 @@ async def test_what_is_revoked_already_does_not_begin(revocations):
     revocations.add([revocation("s1")])
     with pytest.raises(Revoked):
         await revocations.ending("s1", forever(states))
+
+
+async def test_what_expires_is_ended(revocations, hand):
+    for left in (0.05, 0, -10):
+        states: list[str] = []
+        with pytest.raises(Revoked, match="has expired"):
+            await revocations.ending("k1", forever(states), expires_at=hand[0] + left)
+        assert revocations.running("k1") == 0
 
 
 async def test_work_that_ends_by_itself(revocations):
@@ -165,14 +195,18 @@ async def following(port, known):
 async def test_the_stream_is_followed_and_taken_up_again(free_port, monkeypatch):
     monkeypatch.setattr(revocations_module, "RETRY_SECONDS", 0.01)
     monkeypatch.setattr(revocations_module, "SILENCE_SECONDS", 0.3)
-    auth, known, port = Auth(), Revocations(), free_port()
+    auth, known, port = Auth(), Revocations(told=False), free_port()
+    begun: list[None] = []
+    known.on_revoked(lambda key_id: begun.append(None) if key_id is None else None)
     async with serving_at(port, auth), following(port, known):
         auth.told.put_nowait("s1")
         await until(lambda: "s1" in known)
+        await known.check("s2")
         auth.told.put_nowait(None)  # the stream ends
         await until(lambda: auth.streams == 2)
         auth.told.put_nowait("s2")
         await until(lambda: "s2" in known)
+        assert len(begun) == 2  # once for each stream
         await until(lambda: auth.streams == 3)  # it was silent for too long
         assert "s1" in known
 

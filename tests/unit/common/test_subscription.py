@@ -6,14 +6,17 @@ import asyncio
 
 import pytest
 
-from uhm_common.subscription import PullConsumer
+from uhm_common.subscription import Later, PullConsumer, Subscription
 
 
 class Message:
     handed_back = False
+    delay = None
+    subject, data = "uhm.users.deleted", b"{}"
 
-    async def nak(self):
+    async def nak(self, delay=None):
         self.handed_back = True
+        self.delay = delay
 
 
 class Queue:
@@ -45,3 +48,13 @@ async def test_a_cancellation_that_came_with_something_else_counts(outcome):
     with pytest.raises(asyncio.CancelledError):
         await reading
     assert getattr(outcome, "handed_back", True)
+
+
+async def test_an_event_comes_again_when_its_handler_says():
+    message, deletions = Message(), Subscription(events=None, stream="s", subjects=["s"], durable="d")
+
+    async def handle(_subject, _payload):
+        raise Later(3.5)
+
+    await deletions._deliver(message, handle)
+    assert message.delay == 3.5

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import time
 
+import grpc
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from uhm_common import revocations as revocations_module
 from uhm_common import verifier as verifier_module
 from uhm_common.api_keys import VerifiedKey
 from uhm_common.errors import Unauthenticated, Unavailable
 from uhm_common.identity import Identity
 from uhm_common.revocations import Revocation, Revoked
-from uhm_common.verifier import TokenVerifier
+from uhm_common.settings import CommonSettings
+from uhm_common.verifier import TokenVerifier, remote_verification
+from uhmalguhm.auth.v1 import auth_pb2, auth_pb2_grpc, verification_pb2, verification_pb2_grpc
 
 API_KEY = f"uhm_{'0' * 16}_{'x' * 43}"
 
@@ -291,6 +296,51 @@ async def test_api_keys_that_are_not_good(make):
         await make(api_keys=ApiKeys(down=True)).identity(bearer(API_KEY))
     with pytest.raises(Unauthenticated, match="not taken here"):
         await make().identity(bearer(API_KEY))
+
+
+class Auth(auth_pb2_grpc.AuthServiceServicer, verification_pb2_grpc.VerificationServiceServicer):
+    """An auth service that answers its keys at once, and tells what is revoked when the test says so."""
+
+    def __init__(self, jwk) -> None:
+        self.jwk = jwk
+        self.telling = asyncio.Event()
+
+    async def GetKeys(self, _request, _context):  # noqa: N802
+        names = ("kid", "kty", "crv", "x", "alg", "use")
+        return auth_pb2.GetKeysResponse(keys=[auth_pb2.JsonWebKey(**{name: self.jwk[name] for name in names})])
+
+    async def WatchRevocations(self, _request, _context):  # noqa: N802
+        await self.telling.wait()
+        told = verification_pb2.Revocation(id="s1")
+        told.expire_time.FromSeconds(int(time.time()) + 100)
+        yield verification_pb2.WatchRevocationsResponse(revocations=[told])
+        yield verification_pb2.WatchRevocationsResponse(complete=True)
+        await asyncio.Event().wait()
+
+
+async def test_a_service_that_has_just_started_lets_nobody_in_before_it_knows_who_is_out(signer, monkeypatch):
+    monkeypatch.setattr(revocations_module, "TOLD_SECONDS", 0.1)
+    auth, server = Auth(signer.jwk), grpc.aio.server()
+    auth_pb2_grpc.add_AuthServiceServicer_to_server(auth, server)
+    verification_pb2_grpc.add_VerificationServiceServicer_to_server(auth, server)
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    settings = CommonSettings(auth_address=address, token_issuer="test-issuer", token_audience="test-audience")
+    async with remote_verification(settings) as service:
+        follower = asyncio.create_task(service.follower.run())
+        for session in ("s1", "s2"):
+            with pytest.raises(Unavailable):
+                await service.verifier.identity(bearer(signer.token(sid=session)))
+
+        monkeypatch.setattr(revocations_module, "TOLD_SECONDS", 30)
+        auth.telling.set()
+
+        with pytest.raises(Revoked):
+            await service.verifier.identity(bearer(signer.token(sid="s1")))
+        assert (await service.verifier.identity(bearer(signer.token(sid="s2")))).session_id == "s2"
+        follower.cancel()
+        await asyncio.gather(follower, return_exceptions=True)
+    await server.stop(0)
 
 
 async def test_an_api_key_that_is_revoked(make):

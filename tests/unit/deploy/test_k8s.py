@@ -158,6 +158,29 @@ def test_every_installation_has_its_own_secrets(validate, secrets):
     assert len(set(said)) == len(said) > 8
 
 
+@pytest.mark.parametrize("name", ["postgres", "nats", "auth"])
+def test_one_secret_alone(validate, secrets, name):
+    printed = subprocess.run([K8S / "secrets.sh", "elsewhere", name], capture_output=True, text=True, check=True)
+    (alone,) = validate.documents_of(printed.stdout)
+    (same,) = [secret for secret in secrets if secret["metadata"]["name"] == name]
+
+    assert alone["metadata"] == {"name": name, "namespace": "elsewhere"}
+    for part in ("data", "stringData"):
+        assert alone.get(part, {}).keys() == same.get(part, {}).keys()
+
+
+def test_a_secret_that_there_is_not():
+    done = subprocess.run([K8S / "secrets.sh", "ns", "random"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "postgres, nats, auth" in done.stderr
+
+
+def test_the_gateway_sees_where_clients_are(documents):
+    """Kubernetes hands on the client's address only where no other node could have taken the connection."""
+    (service,) = [d for d in documents if (d["kind"], d["metadata"]["name"]) == ("Service", "gateway")]
+    assert (service["spec"]["type"], service["spec"]["externalTrafficPolicy"]) == ("NodePort", "Local")
+
+
 def edited(documents, kind, name, change):
     """The documents, with one of them changed in place on a copy."""
     result = copy.deepcopy(documents)

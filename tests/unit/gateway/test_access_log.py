@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import time
+from datetime import datetime
 
 import pytest
 
@@ -26,6 +27,7 @@ async def test_lines_are_written_together_after_a_moment() -> None:
     await asyncio.sleep(FLUSH_SECONDS * 2)
     lines = [json.loads(line) for line in written.getvalue().splitlines()]
     assert [line["path"] for line in lines] == ['/a"\n', "/b"]
+    assert abs(datetime.fromisoformat(lines[0]["timestamp"]).timestamp() - time.time()) < 60
     assert {"event", "level", "service", "timestamp", "ms", "status", "method", "request_id"} <= lines[0].keys()
 
 

@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from uhm_gateway.compress import PIECE_BYTES, Gzipped, gunzipped, gzipped, quality, shrinks, wants_gzip
+from uhm_gateway.compress import MEMBERS, PIECE_BYTES, Gzipped, gunzipped, gzipped, quality, shrinks, wants_gzip
 from uhm_gateway.errors import BadRequest, UnsupportedMediaType
 
 
@@ -93,6 +93,16 @@ async def test_a_bomb_comes_in_bounded_pieces():
 async def test_broken(body):
     with pytest.raises(BadRequest):
         await unpack(body)
+
+
+@pytest.mark.parametrize("step", [7, 10_000])
+async def test_members_have_a_bound(step):
+    """Each costs a copy of all that follows it, and an empty one has but 20 bytes."""
+    packed = gzip.compress(b"") * (MEMBERS - 1) + gzip.compress(b"x")
+    assert b"".join(await unpack(*(packed[at : at + step] for at in range(0, len(packed), step)))) == b"x"
+    packed += gzip.compress(b"")
+    with pytest.raises(BadRequest, match="members"):
+        await unpack(*(packed[at : at + step] for at in range(0, len(packed), step)))
 
 
 async def test_other_encodings():

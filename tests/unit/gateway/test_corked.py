@@ -19,6 +19,9 @@ class Transport(asyncio.Transport):
     def close(self) -> None:
         self.done.append("closed")
 
+    def get_write_buffer_size(self) -> int:
+        return 3
+
     def is_closing(self) -> bool:
         return "closed" in self.done
 
@@ -51,3 +54,12 @@ async def test_much_is_sent_at_once() -> None:
     transport = Transport()
     Corked(transport).write(b"x" * (MOST_BYTES + 1))
     assert [len(data) for data in transport.done] == [MOST_BYTES + 1]
+
+
+async def test_it_knows_how_much_has_gone() -> None:
+    transport = Transport()
+    corked = Corked(transport)
+    corked.write(b"12345")
+    corked.write(b"678")
+    await asyncio.sleep(0)
+    assert corked.sent == 8 - transport.get_write_buffer_size()

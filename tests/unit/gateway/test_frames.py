@@ -49,6 +49,15 @@ def test_a_name_by_its_place() -> None:
     assert decode_headers(named(4, b"/echo.v1.Echo/Say")) == ((b":path", b"/echo.v1.Echo/Say"),)
 
 
+@pytest.mark.parametrize(("size", "kept"), [(10, True), (10_000, False)])
+@pytest.mark.parametrize("huffman", [False, True])
+def test_only_short_blocks_are_kept(size: int, kept: bool, huffman: bool) -> None:
+    block = Encoder().encode([(b"x", b"y" * size)], huffman=huffman)
+    again = bytes(bytearray(block))
+    assert decode_headers(block) == decode_headers(again) == ((b"x", b"y" * size),)
+    assert (decode_headers(block) is decode_headers(again)) is kept
+
+
 @pytest.mark.parametrize(
     "block",
     [

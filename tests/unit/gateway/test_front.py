@@ -16,13 +16,27 @@ async def api(scope, receive, send):
     await PlainTextResponse("api")(scope, receive, send)
 
 
+async def everybody(_scope, _receive, _send):
+    return True
+
+
+async def nobody(scope, receive, send):
+    await PlainTextResponse("too many", status_code=429)(scope, receive, send)
+    return False
+
+
 def client(app):
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://gateway")
 
 
 @pytest.fixture
 def front():
-    return Front([Route("/", page), Route("/docs.json", page), Mount("/assets", routes=[Route("/a.js", page)])], api)
+    return Front(pages(), api, admits=everybody)
+
+
+def pages():
+    routes = [Route(path, page) for path in ("/", "/docs.json", "/healthz", "/readyz")]
+    return [*routes, Mount("/assets", routes=[Route("/a.js", page)])]
 
 
 @pytest.mark.parametrize(
@@ -47,6 +61,16 @@ async def test_pages_are_identified_and_compressed(front):
     assert answer.headers["content-encoding"] == "gzip"
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/", 429), ("/docs.json", 429), ("/assets/a.js", 429), ("/healthz", 200), ("/readyz", 200), ("/v1/things", 200)],
+)
+async def test_only_pages_ask_whether_they_may_answer(path, status):
+    """Probes are always answered, and the API counts by itself."""
+    async with client(Front(pages(), api, admits=nobody)) as http:
+        assert (await http.get(path)).status_code == status
+
+
 async def test_a_page_takes_get_only(front):
     async with client(front) as http:
         answer = await http.post("/docs.json")
@@ -65,10 +89,14 @@ async def test_other_origins_may_send_the_metadata_that_is_allowed(front):
             headers={
                 "origin": "https://console.example",
                 "access-control-request-method": "DELETE",
-                "access-control-request-headers": "grpc-metadata-colour,idempotency-key",
+                "access-control-request-headers": "grpc-metadata-colour,idempotency-key,baggage,content-encoding",
             },
         )
+        seen = await http.get("/v1/things", headers={"origin": "https://console.example"})
     assert answer.status_code == 200
     assert "access-control-allow-credentials" not in answer.headers
     assert answer.headers["access-control-max-age"] == "5"
+    exposed = seen.headers["access-control-expose-headers"].split(", ")
+    assert "Grpc-Metadata-Colour" in [name.title() for name in exposed]
+    assert not [name for name in exposed if "acme" in name.lower()]
     assert answer.headers["x-request-id"]

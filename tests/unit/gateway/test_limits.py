@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import grpc
@@ -9,7 +10,7 @@ import pytest
 
 from uhm_common.errors import Unauthenticated, Unavailable
 from uhm_common.identity import Identity
-from uhm_gateway.limits import Admission, Capacity, TooManyRequests, network_of
+from uhm_gateway.limits import ASKING_SECONDS, UNKNOWN_SECONDS, Admission, Capacity, TooManyRequests, network_of
 from uhm_gateway.overload import Overloaded
 from uhm_gateway.rate import Rate
 
@@ -30,9 +31,15 @@ class Verifier:
         scheme, _, name = metadata["authorization"].partition(" of ")
         if scheme == "down":
             raise Unavailable("Nobody can say.")
+        if scheme == "slow":
+            await asyncio.sleep(ASKING_SECONDS * 2)
+            scheme = "Bearer token"
         if scheme != "Bearer token":
             raise Unauthenticated("Not a token.")
         return Identity(username=name, session_id="", token="")
+
+    def knows(self, metadata: Mapping[str, str]) -> bool:
+        return metadata["authorization"].endswith("known")
 
 
 def admission(
@@ -56,6 +63,8 @@ def admission(
         ("Bearer token of ada", True, "user ada"),
         ("Bearer forged of ada", True, "address 192.0.2.1"),
         ("down of ada", True, "address 192.0.2.1"),
+        ("slow of ada", True, "address 192.0.2.1"),
+        ("slow of one who is known", True, "user one who is known"),
         ("", True, "address 192.0.2.1"),
         ("Bearer token of ada", False, "address 192.0.2.1"),
     ],
@@ -81,11 +90,23 @@ async def test_an_address_that_asks_too_often_has_no_more_tokens_checked() -> No
     verifier = Verifier()
     capacity = Capacity(address=Rate(per_second=0.01, burst=3), user=FAST, unary=1, streams=1)
     admitting = Admission(capacity, verifier=verifier)
-    for _ in range(3):
-        await admitting.caller(address="192.0.2.1", authorization="Bearer forged of ada")
+    for number in range(3):
+        await admitting.caller(address="192.0.2.1", authorization=f"Bearer forged of {number}")
     with pytest.raises(TooManyRequests, match=r"Address 192\.0\.2\.1"):
         await admitting.caller(address="192.0.2.1", authorization="Bearer forged of ada")
     assert verifier.asked == 3
+
+
+async def test_who_nobody_vouches_for_is_not_asked_about_each_time() -> None:
+    verifier, hand = Verifier(), [5.0]
+    capacity = Capacity(address=FAST, user=FAST, unary=1, streams=1)
+    admitting = Admission(capacity, verifier=verifier, clock=lambda: hand[0])
+    for _ in range(3):
+        assert (await admitting.caller(address="192.0.2.1", authorization="down of ada")).startswith("address")
+    assert verifier.asked == 1
+    hand[0] += UNKNOWN_SECONDS
+    await admitting.caller(address="192.0.2.1", authorization="down of ada")
+    assert verifier.asked == 2
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,12 @@ def test_broken_escapes(router, path):
         router.match("GET", path)
 
 
+@pytest.mark.parametrize(("length", "remembered"), [(10, True), (8000, False)])
+def test_only_short_paths_are_remembered(router, length, remembered):
+    path = "/v1/images/" + "x" * length
+    assert (router.match("GET", path) is router.match("GET", path)) is remembered
+
+
 def test_two_bindings_of_the_same_requests():
     router = Router()
     router.add("GET", parse_template("/v1/{a}"), 1)
@@ -146,3 +152,11 @@ def test_of_all_that_match_the_most_specific_wins(texts, path):
         return
     best = min(matching, key=lambda template: [ranks.get(segment, 0) for segment in template.segments])
     assert router.match("GET", "/" + "/".join(path)).target is best
+
+
+def test_what_is_known_of_a_path_does_not_hide_what_is_added_later():
+    made = Router()
+    made.add("GET", parse_template("/v1/{id}"), "any")
+    assert made.match("GET", "/v1/newest").target == "any"
+    made.add("GET", parse_template("/v1/newest"), "newest")
+    assert made.match("GET", "/v1/newest").target == "newest"

@@ -10,12 +10,13 @@ import pytest
 from starlette.requests import Request
 
 from uhm_gateway.assets import Asset
+from uhm_gateway.descriptors import load_api, packaged_descriptor_set
 from uhm_gateway.pages import page_routes
 
 
-def request(path: str = "/", **headers: str) -> Request:
+def request(path: str = "/", *, host: str = "h:1", **headers: str) -> Request:
     raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    raw.append((b"host", b"h:1"))
+    raw.append((b"host", host.encode()))
     scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "scheme": "http", "headers": raw}
     return Request(scope | {"root_path": "", "server": ("h", 1)})
 
@@ -38,6 +39,19 @@ async def test_browsers_get_a_page_and_others_text(routes):
     assert text.media_type == "text/plain"
     assert "accept" in page.headers["vary"]
     assert page.headers["etag"] != text.headers["etag"]
+
+
+async def test_only_text_is_made_for_each_address():
+    """The page is corrected by its own script: it takes too long to be made for every name that anybody thinks of."""
+    ours = load_api(packaged_descriptor_set())
+    upstreams = [SimpleNamespace(service=service) for service in ours.services]
+    root = next(route.endpoint for route in page_routes(ours, upstreams, taken=lambda _path: False))
+    hosts = ("a.example", "b.example:9")
+    pages = [await root(request(host=host, accept="text/html")) for host in hosts]
+    texts = [await root(request(host=host, accept="*/*")) for host in hosts]
+    assert pages[0].body == pages[1].body
+    assert b"http://a.example/api/v1" in texts[0].body
+    assert b"http://b.example:9/api/v1" in texts[1].body
 
 
 async def test_the_page_may_only_talk_to_where_it_came_from(routes):

@@ -1,4 +1,4 @@
-"""The printers against google.protobuf.json_format, whose values they must answer."""
+"""The printers against google.protobuf.json_format, whose values they must print."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def test_the_same_values_as_json_format(api: Api, method: Callable[[str], Method
         descriptor_pool=api.pool,
     )
     printed = Printers(api.pool).of(method("Body").input_type.DESCRIPTOR)(message)
-    assert json.dumps(printed, sort_keys=True) == json.dumps(expected, sort_keys=True)
+    assert json.dumps(json.loads(printed), sort_keys=True) == json.dumps(expected, sort_keys=True)
 
 
 def test_fields_come_as_they_are_declared(api: Api, method: Callable[[str], Method]) -> None:
     made = method("Typed").output_type(tags=["a"], id="b")
-    assert list(Printers(api.pool).of(made.DESCRIPTOR)(made)) == ["id", "tags"]
+    assert Printers(api.pool).of(made.DESCRIPTOR)(made) == '{"id":"b","tags":["a"]}'

@@ -157,11 +157,16 @@ def test_a_scope_that_is_lacking_is_named(scope, challenge):
     [
         ("CLIENT: Sent message larger than max (17000000 vs. 16777216)", 413),
         ("SERVER: Received message larger than max (17000000 vs. 16777216)", 413),
-        ("CLIENT: Received message larger than max (17000000 vs. 16777216)", 429),
+        ("grpc: received message larger than max (17000000 vs. 16777216)", 413),
+        ("CLIENT: Received message larger than max (17000000 vs. 16777216)", 500),
+        ("Decompressed message larger than max", 500),
+        ("SERVER: Sent message larger than max (17000000 vs. 16777216)", 500),
+        ("grpc: trying to send message larger than max (17000000 vs. 16777216)", 500),
+        ("of the next service: CLIENT: Received message larger than max (17000000 vs. 16777216)", 500),
         ("too many machines", 429),
     ],
 )
-def test_requests_that_are_too_large_for_grpc(details, status):
+def test_messages_that_are_too_large_for_grpc(details, status):
     failure = failure_of_call(rpc_error(grpc.StatusCode.RESOURCE_EXHAUSTED, details=details))
     assert failure.http_status == status
     assert (b"retry-after" in dict(failure.headers)) == (status == 429)

@@ -8,18 +8,19 @@ from uhm_machines.ledger import Ledger
 from uhm_machines.states import Status
 
 
-async def test_changes_are_recorded_and_told():
+@pytest.mark.parametrize(("forget", "recorded"), [("strike", "delete"), ("take_back", "take_back")])
+async def test_changes_are_recorded_and_told(forget, recorded):
     store = AsyncMock()
     ledger, machine = Ledger(store), a_machine()
     with ledger.subscribed(machine.id) as seen, ledger.subscribed("other") as other:
         changed = await ledger.change(machine, status=Status.STARTING)
-        await ledger.strike(changed)
+        await getattr(ledger, forget)(changed)
         assert await seen.next() == changed
         assert await seen.next() is None
         assert seen.over
         assert not other.over
     store.update.assert_awaited_once_with(changed)
-    store.delete.assert_awaited_once_with(machine.id)
+    getattr(store, recorded).assert_awaited_once_with(machine.id)
     assert not ledger._subscriptions
 
 

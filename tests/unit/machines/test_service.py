@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from tests.unit.machines.test_store import a_machine
 from uhm_common.database import Database
 from uhm_common.errors import InvalidArgument
+from uhm_common.idempotency import Claim
 from uhm_common.identity import Identity
 from uhm_common.paging import InvalidPageToken, PageTokens
 from uhm_common.vault import Vault
+from uhm_machines.errors import WrongState
+from uhm_machines.requests import Bounds, MachineRequest
 from uhm_machines.service import MachineService
 from uhm_machines.store import MachineStore
 
 ANNA = Identity(username="anna", session_id="s", token="t")
+REQUEST = MachineRequest(image="nginx")
 
 
 @pytest.fixture
@@ -34,13 +39,30 @@ def service(store):
     return MachineService(
         store=store,
         ledger=unused,
-        supervisor=unused,
+        supervisor=Mock(live=Mock(return_value=None)),
         starts=unused,
         images=unused,
         artifacts=unused,
-        bounds=unused,
+        bounds=Bounds(memory_mib=1024, vcpus=1),
         page_tokens=PageTokens(Vault(bytes(32))),
     )
+
+
+@pytest.fixture
+def claimed(monkeypatch):
+    """Has the call under way be one that made a machine at an earlier attempt."""
+    monkeypatch.setattr("uhm_machines.service.current_claim", lambda: Claim(resource="1" * 32))
+
+
+async def test_what_an_earlier_attempt_has_made_is_answered(service, store, claimed):
+    await store.insert(machine := a_machine("1" * 32))
+
+    assert await service.create(REQUEST, identity=ANNA) == machine
+
+
+async def test_what_an_earlier_attempt_has_made_does_not_run_again_once_it_is_gone(service, claimed):
+    with pytest.raises(WrongState, match="has ended and was removed"):
+        await service.create(REQUEST, identity=ANNA)
 
 
 async def test_pages_follow_each_other(service, store):

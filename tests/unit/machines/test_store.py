@@ -3,9 +3,10 @@ from dataclasses import fields, replace
 import pytest
 
 from uhm_common.database import Database
+from uhm_common.idempotency import IdempotencyKeys, Key
 from uhm_machines.errors import AmbiguousId, MachineNotFound, NameTaken
 from uhm_machines.machine import Accelerator, Machine, Phase, PortMapping, StartKind, Transport, Workload
-from uhm_machines.models import MACHINES, VERSION_TABLE, Base
+from uhm_machines.models import IDEMPOTENCY_KEYS, MACHINES, VERSION_TABLE, Base
 from uhm_machines.states import Status
 from uhm_machines.store import MachineStore
 
@@ -55,6 +56,26 @@ async def test_a_machine_comes_back_as_it_was(store):
     await store.delete(machine.id)
     await store.update(changed)
     assert await store.all() == []
+
+
+async def test_one_that_is_taken_back_was_never_made(store):
+    keys = IdempotencyKeys(IDEMPOTENCY_KEYS, database=store._database)
+    for number, forget in enumerate([store.delete, store.take_back]):
+        key, machine = Key("anna", "/m", f"k{number}"), a_machine(str(number) * 32)
+        claim = await keys.take(key, b"hash")
+        await store.insert(machine, claim=claim)
+        await forget(machine.id)
+        await keys.release(claim)
+        assert (await keys.take(key, b"hash")).resource == ("" if forget == store.take_back else machine.id)
+    assert await store.all() == []
+
+
+async def test_an_owners_machines_up_to_a_time(store):
+    for number in range(3):
+        await store.insert(a_machine(str(number) * 32, created_ns=number))
+    await store.insert(a_machine("3" * 32, owner="ben", created_ns=0))
+
+    assert [machine.created_ns for machine in await store.owned("anna", before=2)] == [0, 1]
 
 
 async def test_finding(store):

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ApiKey", "ApiKeyStore", "KeyOwner", "revoke_keys_of", "suspend_keys_of"]
 
-REVOKED_SECONDS = 24 * 3600
-SUSPENDED_SECONDS = 70
+REVOKED_SECONDS = 15
+"""For how long services refuse a key, having forgotten what they knew of it: until no older answer is under way."""
 USED_EVERY_SECONDS = 50
 
 
@@ -57,7 +57,10 @@ class ApiKeyStore:
         self._database = database
 
     async def add(self, key: ApiKey, *, username: str, most: int, entry: Entry) -> None:
-        """Keeps a new key. Raises TooManyApiKeys where the user has `most` that are good already."""
+        """Keeps a new key, and of the user's that have ended the last `most`.
+
+        Raises TooManyApiKeys where the user has `most` that are good already.
+        """
         async with self._database.write() as transaction:
             await self._database.serialise(transaction, f"auth_api_keys {username}")
             user_id = await transaction.scalar(select(UserRow.id).where(UserRow.username == username))
@@ -79,6 +82,10 @@ class ApiKeyStore:
                 "expires_at": key.expires_at,
             }
             await transaction.execute(insert(ApiKeyRow).values(row))
+            ended = (ApiKeyRow.user_id == user_id, ~and_(*good))
+            newest = (func.coalesce(ApiKeyRow.revoked_at, ApiKeyRow.expires_at).desc(), ApiKeyRow.id)
+            too_many = select(ApiKeyRow.id).where(*ended).order_by(*newest).offset(most)
+            await transaction.execute(delete(ApiKeyRow).where(ApiKeyRow.id.in_(too_many)))
             await append(transaction, entry)
 
     async def find(self, key_id: str) -> tuple[ApiKey, KeyOwner] | None:
@@ -111,7 +118,7 @@ class ApiKeyStore:
         async with self._database.write() as transaction:
             changed = await transaction.execute(update(ApiKeyRow).where(*matches).values(revoked_at=now))
             if cast("CursorResult[Any]", changed).rowcount == 0:
-                raise ApiKeyNotFound(f"You have no API key {key_id[:80]!r}.", hint="Look at the list.")
+                raise ApiKeyNotFound(f"You have no API key {key_id!r}.", hint="Look at the list.")
             await add_revocations(transaction, [Revocation(id=key_id, expires_at=now + REVOKED_SECONDS)], now=now)
             await append(transaction, entry)
 
@@ -137,14 +144,14 @@ async def revoke_keys_of(transaction: AsyncSession, user_id: int, *, now: int) -
 
 
 async def suspend_keys_of(transaction: AsyncSession, user_id: int, *, now: int) -> None:
-    """Has services refuse a user's keys for as long as they may remember what those were good for, and then ask again.
+    """Has services forget what they know of a user's keys, refuse them for some seconds, and then ask again.
 
     For whoever disables or deletes a user, or changes the role, in that transaction.
     """
     ids = await transaction.scalars(
         select(ApiKeyRow.id).where(ApiKeyRow.user_id == user_id, ApiKeyRow.revoked_at.is_(None)).order_by(ApiKeyRow.id)
     )
-    suspensions = [Revocation(id=key_id, expires_at=now + SUSPENDED_SECONDS) for key_id in ids]
+    suspensions = [Revocation(id=key_id, expires_at=now + REVOKED_SECONDS) for key_id in ids]
     await add_revocations(transaction, suspensions, now=now)
 
 

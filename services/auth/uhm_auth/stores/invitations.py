@@ -37,7 +37,7 @@ class InvitationStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, invitation: Invitation, *, code_hash: str, entry: Entry) -> None:
+    async def add(self, transaction: AsyncSession, invitation: Invitation, *, code_hash: str) -> None:
         """Keeps an invitation."""
         row = {
             "id": invitation.id,
@@ -47,9 +47,7 @@ class InvitationStore:
             "created_at": invitation.created_at,
             "expires_at": invitation.expires_at,
         }
-        async with self._database.write() as transaction:
-            await transaction.execute(insert(InvitationRow).values(row))
-            await append(transaction, entry)
+        await transaction.execute(insert(InvitationRow).values(row))
 
     async def page(self, *, before: tuple[int, str] | None, limit: int, now: int) -> list[Invitation]:
         """Those that are good, the newest first, from behind one that was made then and has that id on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import delete, select
+from sqlalchemy import case, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from uhm_auth.models import RevocationRow
@@ -29,9 +29,10 @@ async def add_revocations(transaction: AsyncSession, revocations: Iterable[Revoc
     insert = postgresql.insert if transaction.get_bind().dialect.name == "postgresql" else sqlite.insert
     for revocation in revocations:
         row = {"id": revocation.id, "revoked_at": now, "expires_at": int(revocation.expires_at)}
-        await transaction.execute(
-            insert(RevocationRow).values(row).on_conflict_do_update(index_elements=[RevocationRow.id], set_=row)
-        )
+        added = insert(RevocationRow).values(row)
+        new, old = added.excluded.expires_at, RevocationRow.expires_at
+        later = {"revoked_at": now, "expires_at": case((new > old, new), else_=old)}
+        await transaction.execute(added.on_conflict_do_update(index_elements=[RevocationRow.id], set_=later))
 
 
 class RevocationStore:

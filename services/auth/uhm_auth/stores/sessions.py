@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, or_, select, update
 
 from uhm_auth.audit import append
 from uhm_auth.errors import WrongCredentials
@@ -127,6 +127,7 @@ class SessionStore:
             "token_issued_at": now,
             "used_at": now,
             "expires_at": expires_at,
+            "rotates": True,
         }
         return await self._change(session.id, SessionRow.token_id == session.token_id, **values)
 
@@ -154,9 +155,10 @@ class SessionStore:
         return await self._revoke(transaction, SessionRow.user_id == user_id, now=now)
 
     async def delete_expired(self, *, now: int) -> int:
-        """Forgets sessions whose tokens have all expired; answers how many."""
+        """Forgets sessions of which no token could be good or need be refused any more; answers how many."""
+        gone_by = or_(SessionRow.expires_at <= now, SessionRow.revoked_at <= now - self._told_seconds)
         async with self._database.write() as transaction:
-            gone = await transaction.execute(delete(SessionRow).where(SessionRow.expires_at <= now))
+            gone = await transaction.execute(delete(SessionRow).where(gone_by))
             return cast("CursorResult[Any]", gone).rowcount
 
     async def _change(self, session_id: str, *matching: ColumnElement[bool], **values: object) -> bool:

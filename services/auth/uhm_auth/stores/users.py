@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import exists, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from uhm_auth.errors import UsernameTaken
+from uhm_auth.errors import NoAdministrator, UsernameTaken
 from uhm_auth.models import UserRow
 from uhm_common.identity import ADMIN, USER
 
@@ -114,6 +114,15 @@ class UserStore:
         """How many administrators may act as such."""
         rules = (UserRow.role == ADMIN, UserRow.disabled_at.is_(None), UserRow.deleted_at.is_(None))
         return await transaction.scalar(select(func.count()).select_from(UserRow).where(*rules)) or 0
+
+    async def check_administers(self, transaction: AsyncSession, username: str) -> None:
+        """Raises NoAdministrator where somebody may not, or may no longer, act as an administrator.
+
+        The call was let in by what its token says. Asked in a transaction of `changing`, this is still so at its end.
+        """
+        user = await self.find(transaction, username)
+        if user is None or not user.administers:
+            raise NoAdministrator("Only an administrator may do this.", hint="Ask one.")
 
     async def add(self, transaction: AsyncSession, username: str, *, password_hash: str, role: str, now: int) -> None:
         """Registers a user. Raises UsernameTaken, after which the transaction is of no use."""

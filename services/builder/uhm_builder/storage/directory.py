@@ -32,12 +32,13 @@ from uhm_builder.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
+    from pathlib import Path
 
     from uhm_builder.storage.beneath import Beneath
     from uhm_builder.storage.content import Content
     from uhm_builder.storage.objects import Report, Resume
 
-__all__ = ["DirectoryStore"]
+__all__ = ["DirectoryStore", "delete_files"]
 
 STAGED = ".uhm-"
 YOUNG_SECONDS = 60.0
@@ -145,6 +146,25 @@ class DirectoryStore:
             return os.fstat(handle).st_size == content.size and _digest(handle, stop) == content.digest
         finally:
             os.close(handle)
+
+
+def delete_files(directory: Path, *, before: int) -> None:
+    """Deletes what was written into a directory before that time, in nanoseconds since the epoch, and what gets empty.
+
+    Symbolic links are not followed.
+    """
+    if not directory.is_dir():
+        return
+    for _, directories, files, handle in os.fwalk(directory, topdown=False):
+        for name in files:
+            with suppress(FileNotFoundError):
+                if os.stat(name, dir_fd=handle, follow_symlinks=False).st_mtime_ns < before:
+                    os.unlink(name, dir_fd=handle)
+        for name in directories:
+            with suppress(OSError):  # it is not empty, or a link
+                os.rmdir(name, dir_fd=handle)
+    with suppress(OSError):
+        directory.rmdir()
 
 
 class _Stopped(Exception):

@@ -30,7 +30,7 @@ from uhm_builder.errors import (
 from uhm_builder.models import LocationRow
 from uhm_builder.storage.beneath import Beneath
 from uhm_builder.storage.content import Content
-from uhm_builder.storage.directory import DirectoryStore
+from uhm_builder.storage.directory import DirectoryStore, delete_files
 from uhm_builder.storage.layouts import ObjectLayout, RegistryLayout
 from uhm_builder.storage.objects import Resume, read_document
 from uhm_builder.storage.places import (
@@ -50,7 +50,7 @@ from uhm_common.errors import UhmError
 from uhm_common.idempotency import current_claim
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Collection, Sequence
 
     from sqlalchemy import ColumnElement
 
@@ -145,10 +145,17 @@ class Locations:
         async with self._database.write() as session:
             await session.execute(delete(LocationRow).where(LocationRow.owner == owner, LocationRow.name == name))
 
-    async def delete_all(self, *, owner: str) -> None:
-        """Forgets all of an owner's."""
+    async def delete_all(self, *, owner: str, before: int, but: Collection[str] = ()) -> None:
+        """Forgets all that an owner added before that time, `but` those of these names.
+
+        What was put into directories that only this owner could use before that time is deleted; elsewhere it stays.
+        """
+        theirs = (LocationRow.owner == owner, LocationRow.created_at < before, LocationRow.name.not_in(but))
         async with self._database.write() as session:
-            await session.execute(delete(LocationRow).where(LocationRow.owner == owner))
+            await session.execute(delete(LocationRow).where(*theirs))
+        for directory in self._directories:
+            if USER in directory:
+                await in_thread(partial(delete_files, Path(directory.replace(USER, owner)), before=before))
 
     @asynccontextmanager
     async def open(self, name: str, *, owner: str) -> AsyncIterator[Opened]:

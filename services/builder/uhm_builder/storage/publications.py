@@ -31,6 +31,7 @@ __all__ = ["LEASE_PREFIX", "NewPublication", "Publication", "PublicationStatus",
 
 
 LEASE_PREFIX = "publication-"
+UPLOADS, NO_UPLOADS = cast_column(PublicationRow.uploads, String), "{}"
 
 
 class PublicationStatus(StrEnum):
@@ -185,21 +186,24 @@ class PublicationStore:
             change = update(PublicationRow).where(PublicationRow.id == publication_id)
             await session.execute(change.values(uploads={}))
 
-    async def untidy(self) -> list[Publication]:
-        """Ended publications that still have uploads which nobody will end."""
-        left = cast_column(PublicationRow.uploads, String) != "{}"
-        return await self._find(PublicationRow.status != PublicationStatus.PUBLISHING, left)
+    async def untidy(self, *, owner: str | None = None) -> list[Publication]:
+        """Ended publications, of all or one owner, that still have uploads which nobody will end."""
+        conditions = [PublicationRow.status != PublicationStatus.PUBLISHING, UPLOADS != NO_UPLOADS]
+        if owner is not None:
+            conditions.append(PublicationRow.owner == owner)
+        return await self._find(*conditions)
 
     async def forget(self, *, ended_before: int) -> None:
         """Deletes those that ended long ago."""
         async with self._database.write() as session:
             await session.execute(delete(PublicationRow).where(PublicationRow.ended_at < ended_before))
 
-    async def delete_all(self, *, owner: str) -> None:
-        """Deletes an owner's that have ended."""
-        ended = (PublicationRow.owner == owner, PublicationRow.status != PublicationStatus.PUBLISHING)
+    async def delete_all(self, *, owner: str, before: int) -> None:
+        """Deletes an owner's that were asked for before that time and have ended; those that are untidy stay."""
+        theirs = (PublicationRow.owner == owner, PublicationRow.created_at < before)
+        tidy = (PublicationRow.status != PublicationStatus.PUBLISHING, UPLOADS == NO_UPLOADS)
         async with self._database.write() as session:
-            await session.execute(delete(PublicationRow).where(*ended))
+            await session.execute(delete(PublicationRow).where(*theirs, *tidy))
 
     async def _find(self, *conditions: ColumnElement[bool], limit: int | None = None) -> list[Publication]:
         query = select(PublicationRow).where(*conditions).order_by(PublicationRow.number.desc()).limit(limit)

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from uhm_auth.accounts import Accounts
     from uhm_auth.keys import SigningKeys
+    from uhm_auth.logins import Introspection, Logins
     from uhm_auth.password_changes import PasswordChanges
     from uhm_auth.registrar import Registrar
-    from uhm_auth.service import AuthService, Introspection
     from uhm_auth.sessions import Sessions
     from uhm_auth.stores.sessions import Session
 
@@ -34,7 +34,7 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
 
     def __init__(
         self,
-        service: AuthService,
+        logins: Logins,
         keys: SigningKeys,
         *,
         sessions: Sessions,
@@ -42,7 +42,7 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
         accounts: Accounts,
         password_changes: PasswordChanges,
     ) -> None:
-        self._service = service
+        self._logins = logins
         self._keys = keys
         self._sessions = sessions
         self._registrar = registrar
@@ -104,28 +104,29 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
         self, request: auth_pb2.IssueTokenRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> auth_pb2.IssueTokenResponse:
         """Begins a session."""
-        issued = await self._service.log_in(request.username, request.password, rotate=request.rotate)
+        issued = await self._logins.log_in(request.username, request.password, rotate=request.rotate)
         return auth_pb2.IssueTokenResponse(access_token=issued.access, refresh_token=issued.refresh or "")
 
     async def RefreshToken(
         self, request: auth_pb2.RefreshTokenRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> auth_pb2.RefreshTokenResponse:
         """Goes on with the session of the bearer's refresh token."""
-        issued = await self._service.refresh(_bearer(context))
+        issued = await self._sessions.refresh(_bearer(context))
         return auth_pb2.RefreshTokenResponse(access_token=issued.access, refresh_token=issued.refresh)
 
     async def RevokeToken(
         self, request: auth_pb2.RevokeTokenRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> auth_pb2.RevokeTokenResponse:
         """Ends the session of the bearer's token, or all of its user."""
-        await self._service.revoke(_bearer(context), everywhere=request.everywhere)
+        end = self._sessions.end_everywhere if request.everywhere else self._sessions.end
+        await end(_bearer(context))
         return auth_pb2.RevokeTokenResponse()
 
     async def IntrospectToken(
         self, request: auth_pb2.IntrospectTokenRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> auth_pb2.IntrospectTokenResponse:
         """What a token is good for."""
-        found = await self._service.introspect(request.token, caller=current_identity())
+        found = await self._logins.introspect(request.token, caller=current_identity())
         return auth_pb2.IntrospectTokenResponse() if found is None else _introspection(found)
 
     async def ListSessions(

@@ -7,9 +7,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import SQLAlchemyError
-
-from uhm_common.logs import get_logger
+from uhm_common.repeating import repeat
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -18,8 +16,6 @@ if TYPE_CHECKING:
     from uhm_common.revocations import Revocation, Revocations
 
 __all__ = ["RevocationFeed"]
-
-log = get_logger()
 
 POLL_SECONDS = 0.5
 BEAT_SECONDS = 1.0
@@ -48,12 +44,7 @@ class RevocationFeed:
 
     async def run(self) -> None:
         """Reads what is new, until cancelled."""
-        while True:
-            try:
-                await self.refresh()
-            except (SQLAlchemyError, OSError) as error:
-                log.warning("revocations.unread", error=repr(error))
-            await asyncio.sleep(POLL_SECONDS)
+        await repeat(self.refresh, seconds=POLL_SECONDS, failed="revocations.unread")
 
     async def watch(self) -> AsyncIterator[tuple[list[Revocation], bool]]:
         """All that are revoked, in batches, then each as it comes, and nothing every second in which none does.

@@ -1,4 +1,4 @@
-"""Logging in, staying in, and what tokens are good for (RFC 7662)."""
+"""Logging in, and what the tokens that come of it are good for (RFC 7662)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from uhm_common.api_keys import ApiKeySource, VerifiedKey
     from uhm_common.identity import Identity
 
-__all__ = ["AuthService", "Introspection"]
+__all__ = ["Introspection", "Logins"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class Introspection:
     api_key: VerifiedKey | None = None
 
 
-class AuthService:
+class Logins:
     """Lets users in, and tells what their tokens are good for."""
 
     def __init__(
@@ -36,30 +36,16 @@ class AuthService:
         sessions: Sessions,
         tokens: Tokens,
         api_keys: ApiKeySource,
-        *,
-        always_rotate: bool,
     ) -> None:
         self._credentials = credentials
         self._sessions = sessions
         self._tokens = tokens
         self._api_keys = api_keys
-        self._always_rotate = always_rotate
 
     async def log_in(self, username: str, password: str, *, rotate: bool) -> IssuedTokens:
         """Begins a session. Raises TooManyAttempts, WrongCredentials or UserDisabled; see Credentials.check."""
         user = await self._credentials.check(username, password)
-        return await self._sessions.begin(user, rotates=rotate or self._always_rotate)
-
-    async def refresh(self, refresh_token: str) -> IssuedTokens:
-        """New tokens for a refresh token; see Sessions.refresh."""
-        return await self._sessions.refresh(refresh_token)
-
-    async def revoke(self, token: str, *, everywhere: bool) -> None:
-        """Ends the session of a token, or all of its user; see Sessions.end and Sessions.end_everywhere."""
-        if everywhere:
-            await self._sessions.end_everywhere(token)
-        else:
-            await self._sessions.end(token)
+        return await self._sessions.begin(user, rotates=rotate)
 
     async def introspect(self, token: str, *, caller: Identity) -> Introspection | None:
         """What a token or an API key is good for; None for nothing, and for one that is none of the caller's business.

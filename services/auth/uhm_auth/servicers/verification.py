@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from uhm_auth.revocations import RevocationFeed
+    from uhm_auth.revocation_feed import RevocationFeed
     from uhm_common.api_keys import ApiKeySource
     from uhm_common.revocations import Revocation
 

@@ -1,0 +1,3 @@
+"""The gRPC faces: one module per service."""
+
+__all__: list[str] = []
