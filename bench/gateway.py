@@ -40,8 +40,8 @@ from bench.gateway_servers import (
     seaweed_set,
 )
 from bench.http_load import requests_per_second
-from uhm_common.verifier import ACCESS, TYPES, TokenVerifier
-from uhm_gateway.lane import Lane
+from uhm_common.callers.verifier import ACCESS, TYPES, TokenVerifier
+from uhm_gateway.upstream.lane import Lane
 from uhmalguhm.auth.v1 import auth_pb2, auth_pb2_grpc
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from uhm_gateway.slow_clients import ClientLimits, Guard
+from uhm_gateway.server.slow_clients import ClientLimits, Guard
 from uhmalguhm.auth.v1 import auth_pb2, auth_pb2_grpc
 
 if TYPE_CHECKING:

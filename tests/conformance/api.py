@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from grpc_tools import protoc
 
-from uhm_gateway.bind import Binder
-from uhm_gateway.descriptors import Api, Binding, Method, load_api
-from uhm_gateway.match import Router
-from uhm_gateway.render import Renderer
+from uhm_gateway.mapping.bind import Binder
+from uhm_gateway.mapping.descriptors import Api, Binding, Method, load_api
+from uhm_gateway.mapping.match import Router
+from uhm_gateway.mapping.render import Renderer
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message

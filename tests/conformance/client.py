@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 from google.protobuf import json_format
 
 from tests.conformance.api import mapping
-from uhm_gateway.fields import WELL_KNOWN, find_field, is_map
+from uhm_gateway.mapping.fields import WELL_KNOWN, find_field, is_map
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

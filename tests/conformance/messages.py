@@ -10,8 +10,8 @@ from google.protobuf.descriptor import FieldDescriptor
 from hypothesis import strategies as st
 
 from tests.conformance.api import mapping
-from uhm_gateway.fields import WELL_KNOWN, is_map
-from uhm_gateway.scalars import INTEGER_RANGES
+from uhm_gateway.mapping.fields import WELL_KNOWN, is_map
+from uhm_gateway.mapping.scalars import INTEGER_RANGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ from tests.conformance.checks import check_answer, expected, same
 from tests.conformance.vectors import ANSWERED, MALFORMED, REQUESTS, VECTORS, WELL_FORMED, Accepted, Refused
 from uhm_common.errors import UhmError
 from uhm_gateway.errors import BadRequest, MalformedTemplate, MethodNotAllowed, UnknownPath
-from uhm_gateway.template import parse_template
+from uhm_gateway.mapping.template import parse_template
 
 STATUSES = {BadRequest: 400, UnknownPath: 404, MethodNotAllowed: 405}
 ACCEPTED = [vector for vector in REQUESTS if isinstance(vector, Accepted)]

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tests.browser import browser, find_chromium
-from uhm_gateway.walkthrough import walkthrough
+from uhm_gateway.docs.walkthrough import walkthrough
 
 pytestmark = pytest.mark.e2e
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.harness import SPARES, fetch
 from tests.servers import free_ports
-from uhm_gateway.walkthrough import walkthrough
+from uhm_gateway.docs.walkthrough import walkthrough
 
 END = "the end of a step: "
 CREDENTIALS = json.dumps({"username": "seed", "password": "test"})

@@ -19,13 +19,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.conformance.api import mapping
 from uhm_builder.errors import InvalidReference
 from uhm_builder.sources.reference import parse_reference
+from uhm_common.callers.identity import Identity
+from uhm_common.callers.verifier import ACCESS, ALGORITHM, REFRESH, TYPES, TokenVerifier
 from uhm_common.errors import Unauthenticated
-from uhm_common.identity import Identity
-from uhm_common.verifier import ACCESS, ALGORITHM, REFRESH, TYPES, TokenVerifier
 from uhm_gateway.errors import BadRequest, MalformedTemplate, MethodNotAllowed, UnknownPath
-from uhm_gateway.jsonstream import JsonSplitter
-from uhm_gateway.match import Router
-from uhm_gateway.template import Template, Wildcard, parse_template
+from uhm_gateway.mapping.jsonstream import JsonSplitter
+from uhm_gateway.mapping.match import Router
+from uhm_gateway.mapping.template import Template, Wildcard, parse_template
 
 if TYPE_CHECKING:
     from collections.abc import Callable

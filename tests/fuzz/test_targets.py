@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.targets import TARGETS, signed, verified
-from uhm_common.verifier import ACCESS
+from uhm_common.callers.verifier import ACCESS
 
 PIECES = 8
 

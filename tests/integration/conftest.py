@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from tests.integration.echo_system import SERVICE, Echo, compile_echo, running
 from uhm_common.dockerd import PrivateDockerd
-from uhm_gateway.descriptors import load_api
+from uhm_gateway.mapping.descriptors import load_api
 
 
 @pytest.fixture(scope="session")

@@ -21,8 +21,8 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from grpc_tools import protoc
 
-from uhm_gateway.descriptors import Api, load_api
-from uhm_gateway.endpoint import OPENING_SECONDS
+from uhm_gateway.mapping.descriptors import Api, load_api
+from uhm_gateway.rest.endpoint import OPENING_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from uhm_common.verifier import RECONNECT_OPTIONS
+from uhm_common.callers.verifier import RECONNECT_OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -19,10 +19,10 @@ from uhm_auth.audit import Event, entry
 from uhm_auth.models import VERSION_TABLE, Base
 from uhm_auth.stores.sessions import Session, SessionStore
 from uhm_auth.stores.users import UserStore
+from uhm_common.callers.jwks import auth_service_keys
+from uhm_common.callers.verifier import TokenVerifier
 from uhm_common.database import Database
-from uhm_common.jwks import auth_service_keys
 from uhm_common.settings import CommonSettings, database_url
-from uhm_common.verifier import TokenVerifier
 from uhmalguhm.auth.v1 import auth_pb2, auth_pb2_grpc
 
 pytestmark = pytest.mark.integration

@@ -19,7 +19,7 @@ import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.integration.echo_system import SERVICE, Echo, Gateway, running, stub, until
-from uhm_gateway.descriptors import load_api
+from uhm_gateway.mapping.descriptors import load_api
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -10,11 +10,11 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from uhm_gateway import frames
-from uhm_gateway.frames import Splitter, frame, literal
-from uhm_gateway.lane import RECONNECT_SECONDS, Lane
-from uhm_gateway.laneconnection import LARGEST_BODY
-from uhm_gateway.outcome import is_unanswered
+from uhm_gateway.upstream import frames
+from uhm_gateway.upstream.frames import Splitter, frame, literal
+from uhm_gateway.upstream.lane import RECONNECT_SECONDS, Lane
+from uhm_gateway.upstream.laneconnection import LARGEST_BODY
+from uhm_gateway.upstream.outcome import is_unanswered
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -167,9 +167,9 @@ async def test_the_windows_hold_out(service: tuple[Service, int]) -> None:
 
 @pytest.mark.parametrize("far", [10.0, 0.1])
 async def test_deadline(service: tuple[Service, int], monkeypatch: pytest.MonkeyPatch, far: float) -> None:
-    monkeypatch.setattr("uhm_gateway.laneconnection.FAR_SECONDS", far)
-    monkeypatch.setattr("uhm_gateway.laneconnection.LOOK_SECONDS", 0.1)
-    monkeypatch.setattr("uhm_gateway.lane._timeout", lambda _: b"1M")  # or the service would end it, too
+    monkeypatch.setattr("uhm_gateway.upstream.laneconnection.FAR_SECONDS", far)
+    monkeypatch.setattr("uhm_gateway.upstream.laneconnection.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("uhm_gateway.upstream.lane._timeout", lambda _: b"1M")  # or the service would end it, too
     async with lane_to(service[1]) as (start, _):
         call = start(b"wait", timeout=0.3)
         with pytest.raises(grpc.aio.AioRpcError) as error:
@@ -181,7 +181,7 @@ async def test_deadline(service: tuple[Service, int], monkeypatch: pytest.Monkey
 
 async def test_a_service_that_resets_the_call_at_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     """As those in Go and Java do, while the lane looks seldom."""
-    monkeypatch.setattr("uhm_gateway.laneconnection.FAR_SECONDS", 0)
+    monkeypatch.setattr("uhm_gateway.upstream.laneconnection.FAR_SECONDS", 0)
 
     async def respond(writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.2)
@@ -240,7 +240,7 @@ async def test_nobody_there() -> None:
 @pytest.mark.parametrize("patience", [0.2, 60])
 async def test_a_peer_that_says_nothing_is_left(monkeypatch: pytest.MonkeyPatch, patience: float) -> None:
     """After a while, or when the lane is closed in the meantime."""
-    monkeypatch.setattr("uhm_gateway.lane.CONNECT_SECONDS", patience)
+    monkeypatch.setattr("uhm_gateway.upstream.lane.CONNECT_SECONDS", patience)
     accepted, left = asyncio.Event(), asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -373,7 +373,7 @@ async def test_a_connection_that_takes_no_more_calls_ends_with_its_last(
     monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     if why == "no more streams":
-        monkeypatch.setattr("uhm_gateway.laneconnection.LAST_STREAM", 3)
+        monkeypatch.setattr("uhm_gateway.upstream.laneconnection.LAST_STREAM", 3)
     ended = asyncio.Event()
 
     async def respond(writer: asyncio.StreamWriter) -> None:
@@ -387,7 +387,7 @@ async def test_a_connection_that_takes_no_more_calls_ends_with_its_last(
 
 
 async def test_closing_ends_the_connections_before_the_last_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("uhm_gateway.lane.RECONNECT_SECONDS", 0)
+    monkeypatch.setattr("uhm_gateway.upstream.lane.RECONNECT_SECONDS", 0)
 
     async def respond(writer: asyncio.StreamWriter) -> None:
         writer.write(frame(frames.GOAWAY, 0, 0, b"\x7f\xff\xff\xff" + bytes(4)))

@@ -17,7 +17,7 @@ from tests.certificates import Authority, Pair
 from tests.integration.echo_system import SERVICE, Echo, running, stub
 from uhm_common.bootstrap import bind
 from uhm_common.tls import ClientTls, ServerTls, open_channel
-from uhm_gateway.descriptors import load_api
+from uhm_gateway.mapping.descriptors import load_api
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

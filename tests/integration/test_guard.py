@@ -19,11 +19,11 @@ from sqlalchemy.exc import DBAPIError
 
 from uhm_auth.audit import Event
 from uhm_auth.models import Base
-from uhm_common.calls import CLIENT_ADDRESS, REQUEST_ID
+from uhm_common.callers.calls import CLIENT_ADDRESS, REQUEST_ID
+from uhm_common.callers.verifier import remote_verification
 from uhm_common.database import Database
 from uhm_common.errors import Unauthenticated
 from uhm_common.settings import CommonSettings, database_url
-from uhm_common.verifier import remote_verification
 from uhmalguhm.auth.v1 import (
     api_key_pb2,
     api_key_pb2_grpc,

@@ -15,7 +15,7 @@ from uhm_auth.models import UserRow
 from uhm_auth.policy import OUR_NAMES
 from uhm_auth.settings import AuthSettings
 from uhm_auth.throttle import Limits
-from uhm_common.access import access_of
+from uhm_common.callers.access import access_of
 from uhmalguhm.auth.v1 import api_key_pb2, audit_pb2, auth_pb2, user_pb2, verification_pb2
 from uhmalguhm.builder.v1 import image_pb2, registry_pb2, storage_pb2
 from uhmalguhm.machines.v1 import machine_pb2
@@ -163,13 +163,13 @@ def test_the_cluster_asks_for_more():
 
 
 def test_the_pages_password_field():
-    page = (ROOT / "services/gateway/uhm_gateway/templates/page.html").read_text()
+    page = (ROOT / "services/gateway/uhm_gateway/docs/templates/page.html").read_text()
     fields = re.findall(r'<input name="password"[^>]*>', page)
     assert len(fields) == 1
     assert 'type="password"' in fields[0]
     assert 'autocomplete="current-password"' in fields[0]
     assert "onpaste" not in page
-    assert "paste" not in (ROOT / "services/gateway/uhm_gateway/static/page.js").read_text()
+    assert "paste" not in (ROOT / "services/gateway/uhm_gateway/docs/static/page.js").read_text()
 
 
 def test_a_password_has_no_expiry():

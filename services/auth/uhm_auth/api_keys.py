@@ -18,8 +18,8 @@ from uhm_auth.codes import DAY_SECONDS, hash_code, lifetime
 from uhm_auth.errors import ApiKeyNotFound, ApiKeyRefused, InvalidApiKey
 from uhm_auth.scopes import all_scopes
 from uhm_auth.stores.api_keys import ApiKey
-from uhm_common.api_keys import KEY, VerifiedKey
-from uhm_common.identity import ADMIN
+from uhm_common.callers.api_keys import KEY, VerifiedKey
+from uhm_common.callers.identity import ADMIN
 from uhm_common.paging import Listing
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from uhm_auth.audit import AuditLog
     from uhm_auth.revocation_feed import RevocationFeed
     from uhm_auth.stores.api_keys import ApiKeyStore
-    from uhm_common.identity import Identity
+    from uhm_common.callers.identity import Identity
     from uhm_common.paging import PageTokens
 
 __all__ = ["ApiKeys", "NewKey"]

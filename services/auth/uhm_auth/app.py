@@ -43,17 +43,17 @@ from uhm_auth.stores.users import UserStore
 from uhm_auth.throttle import Throttle
 from uhm_auth.tokens import Tokens
 from uhm_common.bootstrap import Server
-from uhm_common.boundary import Boundary
+from uhm_common.callers.boundary import Boundary
+from uhm_common.callers.revocations import Revocations
+from uhm_common.callers.verifier import TokenVerifier
 from uhm_common.database import Database
 from uhm_common.events import EventBus
 from uhm_common.logs import get_logger
 from uhm_common.outbox import Outbox
 from uhm_common.paging import PageTokens
 from uhm_common.repeating import repeat
-from uhm_common.revocations import Revocations
 from uhm_common.settings import database_url
 from uhm_common.vault import open_vault
-from uhm_common.verifier import TokenVerifier
 from uhmalguhm.auth.v1 import (
     api_key_pb2_grpc,
     audit_pb2_grpc,

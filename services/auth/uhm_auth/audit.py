@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import insert
 
 from uhm_auth.models import AuditEventRow
-from uhm_common.calls import current_call
+from uhm_common.callers.calls import current_call
 from uhm_common.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
+    from uhm_common.callers.identity import Identity
     from uhm_common.database import Database
-    from uhm_common.identity import Identity
 
 __all__ = ["AuditLog", "Entry", "Event", "append", "check_event", "entry"]
 

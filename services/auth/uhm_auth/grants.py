@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from uhm_auth.audit import Event, append, entry
 from uhm_auth.stores.api_keys import revoke_keys_of, suspend_keys_of
-from uhm_common.identity import ADMIN
+from uhm_common.callers.identity import ADMIN
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession

@@ -13,7 +13,7 @@ from uhm_auth.codes import DAY_SECONDS, hash_code, lifetime, new_code
 from uhm_auth.errors import InvalidRole, InvitationNotFound, NobodyRegisters
 from uhm_auth.policy import Registration
 from uhm_auth.stores.invitations import Invitation
-from uhm_common.identity import ADMIN, USER
+from uhm_common.callers.identity import ADMIN, USER
 from uhm_common.paging import Listing, page_size
 
 if TYPE_CHECKING:

@@ -23,11 +23,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from uhm_auth.audit import Event, append, entry
 from uhm_auth.errors import SigningKeyUnusable
 from uhm_auth.stores.signing_keys import KeyState, StoredKey
+from uhm_common.callers.jwks import KeyCache
+from uhm_common.callers.verifier import ALGORITHM
 from uhm_common.errors import InternalError
-from uhm_common.jwks import KeyCache
 from uhm_common.logs import get_logger
 from uhm_common.repeating import repeat
-from uhm_common.verifier import ALGORITHM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from uhm_common.api_keys import is_api_key
+from uhm_common.callers.api_keys import is_api_key
 from uhm_common.errors import Unauthenticated
 
 if TYPE_CHECKING:
     from uhm_auth.credentials import Credentials
     from uhm_auth.sessions import IssuedTokens, Sessions
     from uhm_auth.tokens import Claims, Tokens
-    from uhm_common.api_keys import ApiKeySource, VerifiedKey
-    from uhm_common.identity import Identity
+    from uhm_common.callers.api_keys import ApiKeySource, VerifiedKey
+    from uhm_common.callers.identity import Identity
 
 __all__ = ["Introspection", "Logins"]
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from uhm_auth.stores.password_resets import PasswordResetStore
     from uhm_auth.stores.users import UserStore
     from uhm_auth.throttle import Throttle
-    from uhm_common.identity import Identity
+    from uhm_common.callers.identity import Identity
 
 __all__ = ["NewReset", "PasswordChanges"]
 

@@ -20,7 +20,7 @@ from uhm_auth.credentials import check_username
 from uhm_auth.errors import InvitationRefused, RegistrationClosed
 from uhm_auth.policy import Registration
 from uhm_auth.stores.users import taken
-from uhm_common.identity import ADMIN, USER
+from uhm_common.callers.identity import ADMIN, USER
 from uhm_common.logs import get_logger
 
 if TYPE_CHECKING:

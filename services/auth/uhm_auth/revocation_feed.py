@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from uhm_auth.stores.revocations import RevocationStore
-    from uhm_common.revocations import Revocation, Revocations
+    from uhm_common.callers.revocations import Revocation, Revocations
 
 __all__ = ["RevocationFeed"]
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from uhm_auth.audit import Event, entry
 from uhm_auth.errors import RefreshTokenReused, SessionEnded, SessionNotFound
 from uhm_auth.stores.sessions import Session
-from uhm_common.calls import current_call
+from uhm_common.callers.calls import current_call
 from uhm_common.paging import Listing
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from uhm_auth.stores.sessions import SessionStore
     from uhm_auth.stores.users import User
     from uhm_auth.tokens import Claims, Tokens
-    from uhm_common.identity import Identity
+    from uhm_common.callers.identity import Identity
     from uhm_common.paging import PageTokens
 
 __all__ = ["IssuedTokens", "Lifetimes", "Sessions"]

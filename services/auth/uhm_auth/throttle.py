@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, NoReturn
 from uhm_auth.audit import Event, entry
 from uhm_auth.errors import TooManyAttempts, TooManyPasswords
 from uhm_auth.stores.failures import Bucket
-from uhm_common.calls import current_call
+from uhm_common.callers.calls import current_call
 from uhm_common.logs import get_logger
 from uhm_common.repeating import repeat
 

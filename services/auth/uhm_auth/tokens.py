@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import jwt
 
-from uhm_common.jws import ALGORITHM, header_of
-from uhm_common.verifier import ACCESS, REFRESH, TYPES
+from uhm_common.callers.jws import ALGORITHM, header_of
+from uhm_common.callers.verifier import ACCESS, REFRESH, TYPES
 
 if TYPE_CHECKING:
     from uhm_auth.keys import SigningKeys
     from uhm_auth.stores.sessions import Session
-    from uhm_common.verifier import TokenVerifier
+    from uhm_common.callers.verifier import TokenVerifier
 
 __all__ = ["Claims", "TokenKind", "Tokens"]
 

@@ -22,12 +22,12 @@ from uhm_builder.storage.servicer import STORAGE_SERVICE, StorageServicer
 from uhm_builder.usage import UsageMeter
 from uhm_builder.watch import Watcher
 from uhm_common.bootstrap import Server
-from uhm_common.boundary import Boundary
+from uhm_common.callers.boundary import Boundary
+from uhm_common.callers.verifier import remote_verification
 from uhm_common.departures import Departures
 from uhm_common.events import USERS_DELETED, USERS_STREAM
 from uhm_common.idempotency import Idempotency
 from uhm_common.subscription import Subscription
-from uhm_common.verifier import remote_verification
 from uhmalguhm.builder.v1 import image_pb2_grpc, registry_pb2_grpc, storage_pb2_grpc
 
 if TYPE_CHECKING:

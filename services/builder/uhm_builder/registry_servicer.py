@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from uhm_builder.messages import timestamp
 from uhm_builder.registries import Registry, RegistryWish
-from uhm_common.identity import current_identity
+from uhm_common.callers.identity import current_identity
 from uhmalguhm.builder.v1 import registry_pb2, registry_pb2_grpc
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from uhm_builder.inside.messages import changes_message, files_message, piece_message, sbom_message
 from uhm_builder.messages import image_message, swept_message, usage_message, watch_message, wish_of
-from uhm_common.identity import current_identity
+from uhm_common.callers.identity import current_identity
 from uhmalguhm.builder.v1 import image_pb2, image_pb2_grpc
 
 if TYPE_CHECKING:

@@ -44,9 +44,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import SQLAlchemyError
 
-from uhm_common.access import access_of
+from uhm_common.callers.access import access_of
+from uhm_common.callers.identity import current_identity
 from uhm_common.errors import InvalidArgument, UhmError
-from uhm_common.identity import current_identity
 from uhm_common.logs import get_logger
 
 if TYPE_CHECKING:

@@ -14,32 +14,32 @@ import uvicorn
 from grpc_health.v1 import health_pb2_grpc
 
 from uhm_common.bootstrap import stop_requested
+from uhm_common.callers.verifier import remote_verification
 from uhm_common.errors import UhmError
 from uhm_common.logs import get_logger
 from uhm_common.reflection import add_reflection
-from uhm_common.verifier import remote_verification
-from uhm_gateway.access_log import AccessLog
-from uhm_gateway.admit import Admitting, StreamsAdmitting
-from uhm_gateway.descriptors import load_api, packaged_descriptor_set
-from uhm_gateway.endpoint import Limits
+from uhm_gateway.docs.routes import page_routes
 from uhm_gateway.errors import ConfigurationError
-from uhm_gateway.forward import Forwarder
-from uhm_gateway.front import Front
-from uhm_gateway.introspect import UpstreamHealth
-from uhm_gateway.limits import Admission
-from uhm_gateway.pages import page_routes
-from uhm_gateway.rest import Transcoder
-from uhm_gateway.slow_clients import Guard
-from uhm_gateway.upstreams import Upstreams, server_options
-from uhm_gateway.websocket import WebSocketProtocol
+from uhm_gateway.forwarding.admit import Admitting, StreamsAdmitting
+from uhm_gateway.forwarding.forward import Forwarder
+from uhm_gateway.forwarding.introspect import UpstreamHealth
+from uhm_gateway.http.access_log import AccessLog
+from uhm_gateway.limits.admission import Admission
+from uhm_gateway.mapping.descriptors import load_api, packaged_descriptor_set
+from uhm_gateway.rest.endpoint import Limits
+from uhm_gateway.rest.transcoder import Transcoder
+from uhm_gateway.rest.websocket import WebSocketProtocol
+from uhm_gateway.server.front import Front
+from uhm_gateway.server.slow_clients import Guard
+from uhm_gateway.upstream.upstreams import Upstreams, server_options
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator
 
     from starlette.types import ASGIApp
 
-    from uhm_common.verifier import TokenVerifier
-    from uhm_gateway.descriptors import Api
+    from uhm_common.callers.verifier import TokenVerifier
+    from uhm_gateway.mapping.descriptors import Api
     from uhm_gateway.settings import GatewaySettings
 
 __all__ = ["KEEPALIVE", "listening", "serve"]

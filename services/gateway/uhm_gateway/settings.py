@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Self
 from pydantic import Field, model_validator
 
 from uhm_common.settings import Address, CommonSettings
-from uhm_gateway.clients import Network, ProxyHeader, TrustedProxies
-from uhm_gateway.front import Cors
-from uhm_gateway.limits import Capacity
-from uhm_gateway.metadata import Allowed
-from uhm_gateway.rate import Rate
-from uhm_gateway.rest import Policy
-from uhm_gateway.slow_clients import ClientLimits
+from uhm_gateway.http.metadata import Allowed
+from uhm_gateway.limits.admission import Capacity
+from uhm_gateway.limits.clients import Network, ProxyHeader, TrustedProxies
+from uhm_gateway.limits.rate import Rate
+from uhm_gateway.rest.transcoder import Policy
+from uhm_gateway.server.front import Cors
+from uhm_gateway.server.slow_clients import ClientLimits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

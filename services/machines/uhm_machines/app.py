@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from uhm_common.artifacts import ArtifactStore, locked
 from uhm_common.bootstrap import GRPC_OPTIONS, Server
-from uhm_common.boundary import Boundary
+from uhm_common.callers.boundary import Boundary
+from uhm_common.callers.verifier import remote_verification
 from uhm_common.database import Database
 from uhm_common.departures import Departures
 from uhm_common.errors import FailedPrecondition
@@ -25,7 +26,6 @@ from uhm_common.settings import database_url
 from uhm_common.subscription import Subscription
 from uhm_common.tls import open_channel
 from uhm_common.vault import open_vault
-from uhm_common.verifier import remote_verification
 from uhm_machines.belongings import MachineBelongings
 from uhm_machines.capacity import Capacity
 from uhm_machines.disks import ImageDisk

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 
+from uhm_common.callers.identity import Identity, bearer_metadata
 from uhm_common.errors import InternalError, NotFound, PermissionDenied, UhmError, Unauthenticated, Unavailable
 from uhm_common.healthcheck import Healthcheck
-from uhm_common.identity import Identity, bearer_metadata
 from uhm_machines.errors import ImageNotReady, InvalidRequest
 from uhmalguhm.builder.v1 import image_pb2, image_pb2_grpc
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from uhm_common.artifacts import ArtifactStore
-    from uhm_common.identity import Identity
+    from uhm_common.callers.identity import Identity
     from uhm_common.paging import PageTokens
     from uhm_machines.images import Image, Images
     from uhm_machines.ledger import Ledger

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from uhm_common.identity import current_identity
+from uhm_common.callers.identity import current_identity
 from uhm_machines.messages import log_message, log_source, machine_message, machine_request
 from uhm_machines.requests import parse_start, parse_wait
 from uhmalguhm.machines.v1 import machine_pb2, machine_pb2_grpc

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from uhm_gateway.template import Segment, Variable
+from uhm_gateway.mapping.template import Segment, Variable
 
 __all__ = ["JSON", "Accepted", "Answered", "Malformed", "Refused", "Vector", "WellFormed"]
 

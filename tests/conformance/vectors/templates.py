@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.conformance.vectors.kinds import Malformed, WellFormed
-from uhm_gateway.template import Variable, Wildcard
+from uhm_gateway.mapping.template import Variable, Wildcard
 
 __all__ = ["MALFORMED", "WELL_FORMED"]
 

@@ -26,11 +26,11 @@ from uhm_auth.stores.signing_keys import SigningKeyStore
 from uhm_auth.stores.users import UserStore
 from uhm_auth.throttle import Limits, Throttle
 from uhm_auth.tokens import Tokens
+from uhm_common.callers.revocations import Revocations
+from uhm_common.callers.verifier import TokenVerifier
 from uhm_common.database import Database
 from uhm_common.paging import PageTokens
-from uhm_common.revocations import Revocations
 from uhm_common.vault import Vault
-from uhm_common.verifier import TokenVerifier
 
 ACCESS_SECONDS, REFRESH_SECONDS = 900, 86400
 

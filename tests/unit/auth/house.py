@@ -26,11 +26,11 @@ from uhm_auth.settings import AuthSettings
 from uhm_auth.stores.users import UserStore
 from uhm_auth.throttle import Limits
 from uhm_auth.tokens import Tokens
+from uhm_common.callers.identity import Identity
+from uhm_common.callers.verifier import TokenVerifier
 from uhm_common.database import Database
 from uhm_common.events import EventBus
-from uhm_common.identity import Identity
 from uhm_common.vault import Vault
-from uhm_common.verifier import TokenVerifier
 
 KEY = b"k" * 32
 

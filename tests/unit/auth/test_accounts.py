@@ -24,9 +24,9 @@ from uhm_auth.errors import (
     WrongResetCode,
 )
 from uhm_auth.models import ApiKeyRow, PasswordResetRow, UserRow
+from uhm_common.callers.revocations import Revoked
 from uhm_common.errors import InvalidArgument
 from uhm_common.paging import InvalidPageToken
-from uhm_common.revocations import Revoked
 
 ENABLE, DISABLE = Change(disabled=False), Change(disabled=True)
 PROMOTE, DEMOTE = Change(role="admin"), Change(role="user")

@@ -9,9 +9,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from uhm_auth.api_keys import NewKey
 from uhm_auth.servicers.api_keys import ApiKeyServicer
 from uhm_auth.stores.api_keys import ApiKey
-from uhm_common.access import access_of
+from uhm_common.callers.access import access_of
+from uhm_common.callers.identity import Identity, set_current_identity
 from uhm_common.errors import InvalidArgument
-from uhm_common.identity import Identity, set_current_identity
 from uhmalguhm.auth.v1 import api_key_pb2
 
 BOB = Identity(username="bob", session_id="s1", token="t")

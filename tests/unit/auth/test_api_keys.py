@@ -16,9 +16,9 @@ from uhm_auth.revocation_feed import RevocationFeed
 from uhm_auth.scopes import all_scopes
 from uhm_auth.stores.api_keys import ApiKeyStore, revoke_keys_of, suspend_keys_of
 from uhm_auth.stores.revocations import RevocationStore
-from uhm_common.identity import Identity
+from uhm_common.callers.identity import Identity
+from uhm_common.callers.revocations import Revocations
 from uhm_common.paging import InvalidPageToken, PageTokens
-from uhm_common.revocations import Revocations
 from uhm_common.vault import Vault
 
 DAY = 24 * 3600

@@ -15,10 +15,10 @@ from uhm_auth.audit import SELDOM_PER_MINUTE, AuditLog, Entry, Event, append, en
 from uhm_auth.models import AuditEventRow
 from uhm_auth.servicers.audit import AuditServicer
 from uhm_auth.stores.audit import AuditStore
-from uhm_common.access import access_of
-from uhm_common.calls import Call, set_current_call
+from uhm_common.callers.access import access_of
+from uhm_common.callers.calls import Call, set_current_call
+from uhm_common.callers.identity import Identity
 from uhm_common.errors import InvalidArgument
-from uhm_common.identity import Identity
 from uhm_common.paging import InvalidPageToken, PageTokens
 from uhm_common.vault import Vault
 from uhmalguhm.auth.v1 import audit_pb2

@@ -9,7 +9,7 @@ from uhm_auth.credentials import Credentials
 from uhm_auth.errors import TooManyAttempts, UserDisabled, WrongCredentials
 from uhm_auth.logins import Logins
 from uhm_auth.passwords import PasswordHasher
-from uhm_common.identity import Identity
+from uhm_common.callers.identity import Identity
 
 ALL_WRONG = [
     ("ann", "wrong"),

@@ -19,7 +19,7 @@ from uhm_auth.errors import (
 )
 from uhm_auth.models import PasswordResetRow
 from uhm_auth.policy import Policy
-from uhm_common.revocations import Revoked
+from uhm_common.callers.revocations import Revoked
 
 DAY = 24 * 3600
 NEW = "quite another"

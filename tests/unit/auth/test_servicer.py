@@ -17,8 +17,8 @@ from uhm_auth.app import make_server
 from uhm_auth.logins import Introspection
 from uhm_auth.servicers import auth as auth_servicer
 from uhm_auth.settings import AuthSettings
-from uhm_common.access import access_of
-from uhm_common.api_keys import VerifiedKey
+from uhm_common.callers.access import access_of
+from uhm_common.callers.api_keys import VerifiedKey
 from uhmalguhm.auth.v1 import api_key_pb2, api_key_pb2_grpc, auth_pb2, auth_pb2_grpc, verification_pb2
 
 ANN = {"username": "ann", "password": "test"}

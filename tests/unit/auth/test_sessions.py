@@ -9,11 +9,11 @@ import pytest
 
 from uhm_auth.errors import RefreshTokenReused, SessionEnded, SessionNotFound, WrongCredentials
 from uhm_auth.sessions import Lifetimes, Sessions
-from uhm_common.calls import Call, set_current_call
+from uhm_common.callers.calls import Call, set_current_call
+from uhm_common.callers.identity import Identity
+from uhm_common.callers.revocations import Revoked
 from uhm_common.errors import Unauthenticated
-from uhm_common.identity import Identity
 from uhm_common.paging import InvalidPageToken, PageTokens
-from uhm_common.revocations import Revoked
 
 CLAIMS = {"iss", "aud", "iat", "nbf", "exp", "jti", "sub", "identity", "fresh", "type", "sid", "role"}
 

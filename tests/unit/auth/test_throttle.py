@@ -17,7 +17,7 @@ from uhm_auth.errors import TooManyAttempts, TooManyPasswords, WrongCredentials
 from uhm_auth.models import AuditEventRow, FailureRow
 from uhm_auth.stores.failures import FailureStore
 from uhm_auth.throttle import Limit, Limits, Throttle, network
-from uhm_common.calls import Call, set_current_call
+from uhm_common.callers.calls import Call, set_current_call
 
 MINUTE, DAY = 60, 24 * 3600
 LIMITS = Limits(hold_seconds=0)

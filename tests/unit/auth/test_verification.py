@@ -14,9 +14,9 @@ from uhm_auth import revocation_feed as revocations_module
 from uhm_auth.revocation_feed import RevocationFeed
 from uhm_auth.servicers.verification import VerificationServicer
 from uhm_auth.stores.revocations import RevocationStore, add_revocations
-from uhm_common.boundary import Boundary
-from uhm_common.identity import Identity
-from uhm_common.revocations import Revocation, Revocations
+from uhm_common.callers.boundary import Boundary
+from uhm_common.callers.identity import Identity
+from uhm_common.callers.revocations import Revocation, Revocations
 from uhmalguhm.auth.v1 import verification_pb2, verification_pb2_grpc
 
 ANN = Identity(username="ann", session_id="s", token="t")

@@ -15,7 +15,8 @@ from sqlalchemy import Column, Integer, MetaData, String, Table, func, insert, s
 from sqlalchemy.exc import SQLAlchemyError
 
 from uhm_common import idempotency
-from uhm_common.boundary import Boundary
+from uhm_common.callers.boundary import Boundary
+from uhm_common.callers.identity import Identity, set_current_identity
 from uhm_common.database import Database
 from uhm_common.errors import InternalError, NotFound
 from uhm_common.idempotency import (
@@ -28,7 +29,6 @@ from uhm_common.idempotency import (
     idempotency_table,
     taken_back,
 )
-from uhm_common.identity import Identity, set_current_identity
 from uhm_common.vault import Vault
 from uhmalguhm.builder.v1 import registry_pb2, registry_pb2_grpc
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from grpc_tools import protoc
 
-from uhm_gateway.bind import Binder
-from uhm_gateway.descriptors import Api, Method, load_api
-from uhm_gateway.render import Renderer
+from uhm_gateway.mapping.bind import Binder
+from uhm_gateway.mapping.descriptors import Api, Method, load_api
+from uhm_gateway.mapping.render import Renderer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from uhm_common.settings import CommonSettings
-from uhm_gateway.descriptors import packaged_descriptor_set
+from uhm_gateway.mapping.descriptors import packaged_descriptor_set
 from uhm_gateway.settings import GatewaySettings
 from uhmalguhm.access.v1 import access_pb2
 

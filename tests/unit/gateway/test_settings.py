@@ -4,10 +4,10 @@ import pytest
 from pydantic import ValidationError
 
 from uhm_gateway.__main__ import main
-from uhm_gateway.rate import Rate
-from uhm_gateway.rest import Policy
+from uhm_gateway.limits.rate import Rate
+from uhm_gateway.rest.transcoder import Policy
 from uhm_gateway.settings import GatewaySettings
-from uhm_gateway.upstreams import channel_options
+from uhm_gateway.upstream.upstreams import channel_options
 
 
 @pytest.fixture(autouse=True)

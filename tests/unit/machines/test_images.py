@@ -7,8 +7,8 @@ import pytest
 
 from uhm_builder.images import Healthcheck as BuilderHealthcheck
 from uhm_builder.images import ImageConfig as BuilderConfig
+from uhm_common.callers.identity import Identity
 from uhm_common.errors import InternalError, NotFound, Unauthenticated, Unavailable
-from uhm_common.identity import Identity
 from uhm_machines.errors import ImageNotReady, InvalidRequest
 from uhm_machines.images import BuilderImages, Healthcheck, ImageConfig, image_of_event
 from uhmalguhm.builder.v1 import image_pb2, image_pb2_grpc

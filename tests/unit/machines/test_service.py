@@ -9,10 +9,10 @@ from unittest.mock import Mock
 import pytest
 
 from tests.unit.machines.test_store import a_machine
+from uhm_common.callers.identity import Identity
 from uhm_common.database import Database
 from uhm_common.errors import InvalidArgument
 from uhm_common.idempotency import Claim
-from uhm_common.identity import Identity
 from uhm_common.paging import InvalidPageToken, PageTokens
 from uhm_common.vault import Vault
 from uhm_machines.errors import WrongState

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from uhm_common.identity import current_identity
+from uhm_common.callers.identity import current_identity
 from uhm_common.paging import page_size
 from uhmalguhm.auth.v1 import api_key_pb2, api_key_pb2_grpc
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from uhm_auth.policy import MAX_PASSWORD_BYTES
-from uhm_common.identity import bearer_token, current_identity
+from uhm_common.callers.identity import bearer_token, current_identity
 from uhm_common.paging import page_size
 from uhmalguhm.auth.v1 import auth_pb2, auth_pb2_grpc
 

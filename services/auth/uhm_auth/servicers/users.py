@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from uhm_auth.accounts import Change
 from uhm_auth.errors import InvalidUpdateMask
-from uhm_common.identity import USER, current_identity
+from uhm_common.callers.identity import USER, current_identity
 from uhmalguhm.auth.v1 import user_pb2, user_pb2_grpc
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import grpc
 
     from uhm_auth.revocation_feed import RevocationFeed
-    from uhm_common.api_keys import ApiKeySource
-    from uhm_common.revocations import Revocation
+    from uhm_common.callers.api_keys import ApiKeySource
+    from uhm_common.callers.revocations import Revocation
 
 __all__ = ["SERVICE_NAME", "VerificationServicer"]
 

@@ -11,7 +11,7 @@ from uhm_auth.audit import append
 from uhm_auth.errors import ApiKeyNotFound, TooManyApiKeys
 from uhm_auth.models import ApiKeyRow, UserRow
 from uhm_auth.stores.revocations import add_revocations
-from uhm_common.revocations import Revocation
+from uhm_common.callers.revocations import Revocation
 
 if TYPE_CHECKING:
     from sqlalchemy import CursorResult

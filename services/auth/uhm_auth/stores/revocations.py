@@ -8,7 +8,7 @@ from sqlalchemy import case, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from uhm_auth.models import RevocationRow
-from uhm_common.revocations import Revocation
+from uhm_common.callers.revocations import Revocation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

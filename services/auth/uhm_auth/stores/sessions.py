@@ -12,7 +12,7 @@ from uhm_auth.errors import WrongCredentials
 from uhm_auth.models import SessionRow, UserRow
 from uhm_auth.stores.revocations import add_revocations
 from uhm_auth.stores.users import still_so
-from uhm_common.revocations import Revocation
+from uhm_common.callers.revocations import Revocation
 
 if TYPE_CHECKING:
     from collections.abc import Callable

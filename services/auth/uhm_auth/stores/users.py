@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from uhm_auth.errors import NoAdministrator, UsernameTaken
 from uhm_auth.models import UserRow
-from uhm_common.identity import ADMIN, USER
+from uhm_common.callers.identity import ADMIN, USER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

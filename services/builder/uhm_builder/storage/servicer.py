@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from uhm_builder.storage.messages import place_asked_for, publication_message, published_message, storage_message
-from uhm_common.identity import current_identity
+from uhm_common.callers.identity import current_identity
 from uhmalguhm.builder.v1 import storage_pb2, storage_pb2_grpc
 
 if TYPE_CHECKING:

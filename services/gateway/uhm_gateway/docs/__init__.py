@@ -1,0 +1,1 @@
+"""What the gateway says of the API it serves: OpenAPI and a page."""

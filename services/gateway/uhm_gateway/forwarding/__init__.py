@@ -1,0 +1,1 @@
+"""The gRPC side: calls passed on without decoding."""

@@ -1,0 +1,1 @@
+"""How much may be asked, by whom, and at a time."""

@@ -1,0 +1,1 @@
+"""The REST side: bindings that answer requests."""

@@ -1,0 +1,1 @@
+"""The HTTP server: one connection's limits, and the application behind it."""
