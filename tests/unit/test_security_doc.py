@@ -15,7 +15,9 @@ from uhm_auth.models import UserRow
 from uhm_auth.policy import OUR_NAMES
 from uhm_auth.settings import AuthSettings
 from uhm_auth.throttle import Limits
+from uhm_builder.settings import BuilderSettings
 from uhm_common.callers.access import access_of
+from uhm_gateway.settings import GatewaySettings
 from uhmalguhm.auth.v1 import api_key_pb2, audit_pb2, auth_pb2, user_pb2, verification_pb2
 from uhmalguhm.builder.v1 import image_pb2, registry_pb2, storage_pb2
 from uhmalguhm.machines.v1 import machine_pb2
@@ -83,7 +85,8 @@ def test_every_event_is_in_the_table():
 
 
 def test_every_setting_is_one():
-    settings = {f"UHM_{name.upper()}" for name in AuthSettings.model_fields} | {"UHM_TRUSTED_PROXIES"}
+    models = (AuthSettings, BuilderSettings, GatewaySettings)
+    settings = {f"UHM_{name.upper()}" for model in models for name in model.model_fields}
     named = set(re.findall(r"`(UHM_[A-Z_]+[A-Z])`", DOCUMENT))
     assert named <= settings
 
