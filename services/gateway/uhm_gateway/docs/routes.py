@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["PROBES", "page_routes", "refuse"]
 
 PROBES = frozenset(("/healthz", "/readyz"))
-# Where the page says that the API is until its script corrects it, so that it is made but once; text is corrected here.
+# Where the page says that the API is when it is made, which takes a while; then it is corrected for who asks.
 USUALLY = "http://localhost:5000"
 # Nothing comes from another host or goes to one, nothing in the text is run, and no other page can frame this one.
 _PAGE_HEADERS = {
@@ -72,18 +73,22 @@ async def refuse(_request: Request, error: Exception) -> Response:
 
 
 def _page(documentation: Documentation) -> Endpoint:
-    """Answers the page to browsers and text, for the address that it is asked at, to others."""
-    html = Asset(documentation.html(USUALLY).encode(), media_type="text/html", headers=_PAGE_HEADERS)
-    usual_text = documentation.text(USUALLY)
+    """Answers the page to browsers and text to others, both for the address that they are asked at."""
+    usual_html, usual_text = documentation.html(USUALLY), documentation.text(USUALLY)
+
+    @lru_cache(maxsize=16)
+    def html(base: str) -> Asset:
+        page = usual_html.replace(USUALLY, escape(base))
+        return Asset(page.encode(), media_type="text/html", headers=_PAGE_HEADERS)
 
     @lru_cache(maxsize=16)
     def text(base: str) -> Asset:
         return Asset(usual_text.replace(USUALLY, base).encode(), media_type="text/plain")
 
     async def page(request: Request) -> Response:
-        if "text/html" in request.headers.get("accept", ""):
-            return html.response(request)
-        return text(str(request.base_url).rstrip("/")).response(request)
+        base = str(request.base_url).rstrip("/")
+        form = html if "text/html" in request.headers.get("accept", "") else text
+        return form(base).response(request)
 
     return page
 
