@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import jwt
 import pytest
 
 from uhm_auth.stores.sessions import Session
+from uhm_common.callers.verifier import TokenVerifier
 from uhm_common.errors import Unauthenticated
 
-NOW = int(time.time())
+NOW = 1_800_000_000
 SESSION = Session(
     id="s1",
     username="ann",
@@ -23,6 +23,11 @@ SESSION = Session(
     used_at=NOW - 50,
     expires_at=NOW + 5000,
 )
+
+
+@pytest.fixture
+def verifier(keys) -> TokenVerifier:
+    return TokenVerifier(keys.verifying, issuer="issuer", audience="audience", clock=lambda: NOW)
 
 
 def unverified(token) -> dict:
