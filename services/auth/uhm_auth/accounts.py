@@ -87,9 +87,8 @@ class Accounts:
         """Users by name. Raises InvalidArgument or InvalidPageToken."""
         limit = page_size(size)
         found = await self._users.page(after=self._page_tokens.read(token, of=LISTING), limit=limit + 1)
-        shown = found[:limit]
-        next_token = self._page_tokens.make(shown[-1].username, of=LISTING) if len(found) > limit else ""
-        return UserPage(users=shown, next_token=next_token)
+        shown, more = self._page_tokens.cut(found, size=limit, of=LISTING, position=lambda user: user.username)
+        return UserPage(users=shown, next_token=more)
 
     async def update(self, username: str, change: Change, *, actor: str) -> User:
         """Changes a user, and answers how the user is then.

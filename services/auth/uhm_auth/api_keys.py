@@ -20,7 +20,7 @@ from uhm_auth.scopes import all_scopes
 from uhm_auth.stores.api_keys import ApiKey
 from uhm_common.callers.api_keys import KEY, VerifiedKey
 from uhm_common.callers.identity import ADMIN
-from uhm_common.paging import Listing
+from uhm_common.paging import Listing, pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -100,13 +100,9 @@ class ApiKeys:
     async def page(self, owner: Identity, *, size: int, token: str) -> tuple[list[ApiKey], str]:
         """Some of the caller's keys, the newest first, and the token of the next page. Raises InvalidPageToken."""
         listing = Listing(name="api_keys", owner=owner.username)
-        created_at, _, key_id = self._pages.read(token, of=listing).partition(" ")
-        before = (int(created_at), key_id) if created_at else None
+        before = self._pages.read_pair(token, of=listing)
         keys = await self._store.page(owner.username, before=before, limit=size + 1)
-        if len(keys) <= size:
-            return keys, ""
-        last = keys[size - 1]
-        return keys[:size], self._pages.make(f"{last.created_at} {last.id}", of=listing)
+        return self._pages.cut(keys, size=size, of=listing, position=lambda last: pair(last.created_at, last.id))
 
     async def delete(self, owner: Identity, key_id: str) -> None:
         """Ends one of the caller's keys: every service refuses it within seconds. Raises ApiKeyNotFound."""

@@ -14,7 +14,7 @@ from uhm_auth.errors import InvalidRole, InvitationNotFound, NobodyRegisters
 from uhm_auth.policy import Registration
 from uhm_auth.stores.invitations import Invitation
 from uhm_common.callers.identity import ADMIN, USER
-from uhm_common.paging import Listing, page_size
+from uhm_common.paging import Listing, page_size, pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -92,13 +92,12 @@ class Invitations:
     async def page(self, *, size: int, token: str) -> InvitationPage:
         """Those that are good, the newest first. Raises InvalidArgument or InvalidPageToken."""
         limit = page_size(size)
-        made, _, last_id = self._page_tokens.read(token, of=LISTING).partition(" ")
-        before = (int(made), last_id) if made else None
+        before = self._page_tokens.read_pair(token, of=LISTING)
         found = await self._store.page(before=before, limit=limit + 1, now=int(self._clock()))
-        shown = found[:limit]
-        more = len(found) > limit
-        next_token = self._page_tokens.make(f"{shown[-1].created_at} {shown[-1].id}", of=LISTING) if more else ""
-        return InvitationPage(invitations=shown, next_token=next_token)
+        shown, more = self._page_tokens.cut(
+            found, size=limit, of=LISTING, position=lambda last: pair(last.created_at, last.id)
+        )
+        return InvitationPage(invitations=shown, next_token=more)
 
     async def delete(self, invitation_id: str, *, actor: str) -> None:
         """Withdraws an invitation. Raises InvitationNotFound."""

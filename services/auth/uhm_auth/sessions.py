@@ -19,7 +19,7 @@ from uhm_auth.audit import Event, entry
 from uhm_auth.errors import RefreshTokenReused, SessionEnded, SessionNotFound
 from uhm_auth.stores.sessions import Session
 from uhm_common.callers.calls import current_call
-from uhm_common.paging import Listing
+from uhm_common.paging import Listing, pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,13 +147,9 @@ class Sessions:
     async def page(self, caller: Identity, *, size: int, token: str) -> tuple[list[Session], str]:
         """Some of the caller's sessions, the newest first, and the token of the next page. Raises InvalidPageToken."""
         listing = Listing(name="sessions", owner=caller.username)
-        created_at, _, last_id = self._page_tokens.read(token, of=listing).partition(" ")
-        after = (int(created_at), last_id) if created_at else None
+        after = self._page_tokens.read_pair(token, of=listing)
         found = await self._store.page(caller.username, after=after, limit=size + 1, now=self._now())
-        if len(found) <= size:
-            return found, ""
-        last = found[size - 1]
-        return found[:size], self._page_tokens.make(f"{last.created_at} {last.id}", of=listing)
+        return self._page_tokens.cut(found, size=size, of=listing, position=lambda last: pair(last.created_at, last.id))
 
     async def good_for(self, claims: Claims) -> bool:
         """Whether the session of a token goes on, and, of a refresh token, whether it is the one that is good."""

@@ -139,8 +139,8 @@ class Registries:
         query = select(RegistryRow).where(*conditions).order_by(RegistryRow.number.desc()).limit(size + 1)
         async with self._database.read() as session:
             found = [_registry(row) for row in (await session.scalars(query)).all()]
-        more = self._page_tokens.make(found[size - 1].number, of=listing) if len(found) > size else ""
-        return RegistryPage(registries=found[:size], next_token=more)
+        registries, more = self._page_tokens.cut(found, size=size, of=listing, position=lambda last: last.number)
+        return RegistryPage(registries=registries, next_token=more)
 
     async def delete(self, host: str, *, owner: str) -> None:
         """Forgets a registry. Raises InvalidRegistry, NoSuchRegistry."""

@@ -155,8 +155,7 @@ class Images:
         listing = Listing(name="images", owner=owner, filter=(reference,))
         before = self._page_tokens.read_number(token, of=listing)
         found = await self._store.page(owner=owner, before=before, limit=size + 1, references=_filter(reference))
-        images = found[:size]
-        more = self._page_tokens.make(images[-1].number, of=listing) if len(found) > size else ""
+        images, more = self._page_tokens.cut(found, size=size, of=listing, position=lambda image: image.number)
         return Page(images=images, next_token=more)
 
     async def cancel(self, name: str, *, owner: str) -> Image:

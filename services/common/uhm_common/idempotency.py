@@ -42,12 +42,12 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import SQLAlchemyError
 
 from uhm_common.callers.access import access_of
 from uhm_common.callers.identity import current_identity
 from uhm_common.errors import InvalidArgument, UhmError
 from uhm_common.logs import get_logger
+from uhm_common.repeating import repeat
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -246,13 +246,11 @@ class IdempotencyKeys:
 
     async def run(self) -> None:
         """Sweeps now and then, until cancelled."""
-        while True:
-            try:
-                if swept := await self.sweep():
-                    log.info("idempotency.swept", keys=swept)
-            except (SQLAlchemyError, OSError) as error:
-                log.warning("idempotency.not_swept", error=repr(error))
-            await asyncio.sleep(SWEEP_SECONDS)
+        await repeat(self._sweep, seconds=SWEEP_SECONDS, failed="idempotency.not_swept")
+
+    async def _sweep(self) -> None:
+        if swept := await self.sweep():
+            log.info("idempotency.swept", keys=swept)
 
     async def _set(self, claim: Claim, **values: Any) -> None:
         async with self._database.write() as session:

@@ -13,14 +13,18 @@ import hashlib
 import hmac
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from uhm_common.errors import InvalidArgument
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from uhm_common.vault import Vault
 
-__all__ = ["InvalidPageToken", "Listing", "PageTokens", "page_size"]
+__all__ = ["InvalidPageToken", "Listing", "PageTokens", "page_size", "pair"]
+
+Item = TypeVar("Item")
 
 DEFAULT_SIZE = 50
 MAX_SIZE = 1000
@@ -73,9 +77,27 @@ class PageTokens:
         position = self.read(token, of=of)
         return int(position) if position else None
 
+    def read_pair(self, token: str, *, of: Listing) -> tuple[int, str] | None:
+        """Like `read`, where the positions are what `pair` makes: a time and an id; None for the first page."""
+        made, _, last_id = self.read(token, of=of).partition(" ")
+        return (int(made), last_id) if made else None
+
+    def cut(
+        self, found: list[Item], *, size: int, of: Listing, position: Callable[[Item], str | int]
+    ) -> tuple[list[Item], str]:
+        """A page and the next one's token, or nothing, of what was found: one more than the size if there is more."""
+        if len(found) <= size:
+            return found, ""
+        return found[:size], self.make(position(found[size - 1]), of=of)
+
     def _tag(self, told: bytes, of: Listing) -> bytes:
         signed = json.dumps([VERSION.hex(), of.name, of.owner, of.filter, told.hex()]).encode()
         return hmac.digest(self._key, signed, hashlib.sha256)[:TAG_BYTES]
+
+
+def pair(made: int, item_id: str) -> str:
+    """The position in a list that is ordered by time, and by id among what has the same."""
+    return f"{made} {item_id}"
 
 
 def page_size(wanted: int, *, default: int = DEFAULT_SIZE, most: int = MAX_SIZE) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from uhm_common.idempotency import current_claim
 from uhm_common.logs import get_logger
-from uhm_common.paging import Listing, page_size
+from uhm_common.paging import Listing, page_size, pair
 from uhm_machines.errors import InvalidRequest, NameTaken, WrongState
 from uhm_machines.logfiles import follow_log
 from uhm_machines.machine import Machine, StartKind
@@ -115,13 +115,9 @@ class MachineService:
         """A page of the caller's machines, and the next page's token, empty on the last. Raises InvalidPageToken."""
         size = page_size(size)
         listing = Listing(name="machines", owner=identity.username, filter=(str(include_ended),))
-        created_ns, _, machine_id = self._page_tokens.read(token, of=listing).partition(" ")
-        before = (int(created_ns), machine_id) if created_ns else None
+        before = self._page_tokens.read_pair(token, of=listing)
         found = await self._store.page(identity.username, limit=size + 1, before=before, include_ended=include_ended)
-        if len(found) <= size:
-            return found, ""
-        last = found[size - 1]
-        return found[:size], self._page_tokens.make(f"{last.created_ns} {last.id}", of=listing)
+        return self._page_tokens.cut(found, size=size, of=listing, position=lambda last: pair(last.created_ns, last.id))
 
     async def stop(self, reference: str, *, grace: int | None, identity: Identity) -> Machine:
         """Ends a machine; one that has ended already is answered as it is."""

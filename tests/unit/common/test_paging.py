@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uhm_common.errors import InvalidArgument
-from uhm_common.paging import MAX_LENGTH, InvalidPageToken, Listing, PageTokens, page_size
+from uhm_common.paging import MAX_LENGTH, InvalidPageToken, Listing, PageTokens, page_size, pair
 from uhm_common.vault import Vault
 
 TOKENS = PageTokens(Vault(bytes(32)))
@@ -87,3 +87,14 @@ def test_a_list_may_have_other_bounds():
 def test_no_page_has_a_negative_size():
     with pytest.raises(InvalidArgument, match="-1"):
         page_size(-1)
+
+
+@pytest.mark.parametrize(
+    ("found", "page", "more"), [([], [], False), ([9, 8], [9, 8], False), ([9, 8, 7], [9, 8], True)]
+)
+def test_a_page_is_cut_where_there_is_more(found, page, more):
+    tokens, listing = PageTokens(Vault(bytes(32))), Listing(name="things")
+    cut, token = tokens.cut(found, size=2, of=listing, position=lambda last: pair(last, "id"))
+    assert cut == page
+    assert bool(token) is more
+    assert tokens.read_pair(token, of=listing) == ((8, "id") if more else None)

@@ -50,12 +50,9 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         size = page_size(request.page_size)
         listing = Listing(name="audit", filter=(wanted.username, wanted.event, str(wanted.start), str(wanted.end)))
         before = self._pages.read_number(request.page_token, of=listing)
-        events = await self._store.page(wanted, before=before, limit=size + 1)
-        more = len(events) > size
-        return audit_pb2.ListEventsResponse(
-            events=[_message(event) for event in events[:size]],
-            next_page_token=self._pages.make(events[size - 1].number, of=listing) if more else "",
-        )
+        found = await self._store.page(wanted, before=before, limit=size + 1)
+        events, more = self._pages.cut(found, size=size, of=listing, position=lambda event: event.number)
+        return audit_pb2.ListEventsResponse(events=[_message(event) for event in events], next_page_token=more)
 
 
 def _milliseconds(time: Timestamp) -> int:

@@ -162,6 +162,5 @@ class Storage:
         )
 
     def _page(self, found: list[Any], size: int, listing: Listing) -> Page:
-        entries = found[:size]
-        more = self._page_tokens.make(entries[-1].number, of=listing) if len(found) > size else ""
+        entries, more = self._page_tokens.cut(found, size=size, of=listing, position=lambda entry: entry.number)
         return Page(entries=entries, next_token=more)
